@@ -1,0 +1,56 @@
+# darkroom: every command a developer needs. `make` alone explains them.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# DeepSpeed's CPU communication extension is compiled with the ninja of the virtual environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup demo test check format crds requirements bench bench-trainer clean
+
+help: ## Show this help
+	@echo "Usage: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## Build .venv with everything in it (uv if there, else pip)
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
+	PYTHON=$(PYTHON) hack/setup.sh $(VENV)
+	touch $@
+
+demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
+	$(BIN)/darkroom demo
+
+test: setup ## Run every test
+	$(BIN)/python -m pytest
+
+check: setup ## Format, lint, types, import contracts, generated files
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m darkroom_api --check
+	$(BIN)/python -m darkroom.reference --check
+
+format: setup ## Format the code and mend what ruff can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+crds: setup ## Render the CRD and the job file's reference from the models
+	$(BIN)/python -m darkroom_api
+
+requirements: setup ## Renew requirements/*.txt from pyproject.toml
+	hack/compile-requirements.sh
+
+bench: bench-trainer ## Run all benchmarks
+
+bench-trainer: setup ## Our training loop beside diffusers' script (DIFFUSERS_DREAMBOOTH_SCRIPT=path)
+	$(BIN)/python -m benchmarks.bench_trainer
+
+clean: ## Remove what was built and trained here; keeps the sources
+	rm -rf $(VENV) demo .darkroom models .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
