@@ -1,0 +1,1 @@
+"""The API that every part of darkroom shares: job, status, manifests, names and the registry on disk."""

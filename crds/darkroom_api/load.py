@@ -1,0 +1,148 @@
+"""Reads job files: YAML to a `PersonalizationJob`, or every problem with its field and its fix."""
+
+import json
+import math
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from darkroom_api.job import PersonalizationJob
+from darkroom_api.problems import Problem, kind_of, problems_of
+
+MAX_FILE_BYTES: Final = 1 << 20
+"""Kubernetes refuses larger objects; a job file has some thousand bytes."""
+
+
+class JobFileError(ValueError):
+    """A job file that can't be used; says all that is wrong with it, one problem a line."""
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+        self.source = source
+        self.problems = problems
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: dates stay strings, 5e-6 is a number, and no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _at(key_node, "a key must be a word")
+            if key_node.value in seen:
+                raise _at(key_node, f"the key {key_node.value!r} stands twice")
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _at(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+
+
+_YAML = "tag:yaml.org,2002:"
+_NOT_OURS = (f"{_YAML}timestamp", f"{_YAML}float", f"{_YAML}int")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_OURS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# The numbers of go-yaml, which kubectl uses. PyYAML takes 5e-6 for text and 1:30 for 90.
+_Loader.add_implicit_resolver(
+    f"{_YAML}int",
+    re.compile(r"^[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    f"{_YAML}float",
+    re.compile(
+        r"^([-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def load_job(path: Path) -> PersonalizationJob:
+    """Reads a job file.
+
+    Raises JobFileError with every problem found.
+    """
+    return parse_job(_read_document(path), source=str(path))
+
+
+def parse_job(value: object, source: str = "job") -> PersonalizationJob:
+    """Checks a job that was read already, for example from a Kubernetes API.
+
+    Raises JobFileError with every problem found; `source` stands before each.
+    """
+    if not isinstance(value, dict):
+        raise _whole_file(source, f"is {kind_of(value)}, not a mapping", "start with apiVersion")
+    try:
+        # JSON mode: the models are strict, and JSON is what the apiserver would see.
+        text = json.dumps(_as_stored(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        why = "it contains itself" if isinstance(error, RecursionError) else str(error)
+        message = f"has no JSON form: {why}"
+        raise _whole_file(source, message, "use text, numbers and lists") from error
+    try:
+        return PersonalizationJob.model_validate_json(text)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        found = tuple(problem for one in details for problem in problems_of(one))
+        raise JobFileError(source, found) from None
+
+
+def _as_stored(value: Any) -> Any:
+    """What kubectl and the apiserver make of a value: an empty field is absent, 800.0 is 800."""
+    if isinstance(value, dict):
+        return {name: _as_stored(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_as_stored(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is not finite")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _read_document(path: Path) -> object:
+    source = str(path)
+    text = _read_text(path, source)
+    try:
+        documents = list(yaml.load_all(text, Loader=_Loader))
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # All but the first come from PyYAML's constructors, for example of `!!int x`.
+        why = _yaml_message(error)
+        raise _whole_file(source, why, "mind the indentation and quotes") from error
+    documents = [document for document in documents if document is not None]
+    if len(documents) != 1:
+        fix = "put each job into its own file" if documents else "write one with: darkroom init"
+        raise _whole_file(source, f"holds {len(documents)} documents, not one", fix)
+    return documents[0]
+
+
+def _read_text(path: Path, source: str) -> str:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise _whole_file(source, "is larger than 1 MiB", "is this a job file?")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise _whole_file(source, "does not exist", "write one with: darkroom init") from None
+    except OSError as error:
+        why = f"can't be read: {error.strerror}"
+        raise _whole_file(source, why, "check path and rights") from error
+    except UnicodeDecodeError as error:
+        raise _whole_file(source, "is not UTF-8 text", "save it as UTF-8") from error
+
+
+def _yaml_message(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or getattr(error, "reason", None)
+    where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"broken YAML{where}: {what or 'it makes no sense'}"
+
+
+def _whole_file(source: str, message: str, fix: str) -> JobFileError:
+    return JobFileError(source, (Problem("", message, fix),))

@@ -1,0 +1,163 @@
+"""Rules over several fields of a spec: each one is a message, a CEL expression and its Python twin.
+
+The apiserver evaluates the CEL expression, pydantic the predicate; a test holds them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticCustomError
+
+from darkroom_api.names import MAX_NAME_LENGTH
+
+if TYPE_CHECKING:
+    from darkroom_api.job import PersonalizationJobSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule that the apiserver evaluates."""
+
+    field: str
+    """Path of the field that is blamed, below `self`."""
+
+    message: str
+    """What is wrong and what to do."""
+
+    cel: str
+    """CEL expression; true means accepted. `self` is the object, `oldSelf` what it was before an update."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecRule(Rule):
+    """One rule over `spec`, which pydantic evaluates as well."""
+
+    holds: Callable[[PersonalizationJobSpec], bool]
+    """The same in Python."""
+
+
+NAME_RULES: tuple[Rule, ...] = (
+    Rule(
+        field="metadata.name",
+        message=f"metadata.name may have at most {MAX_NAME_LENGTH} characters: shorten it",
+        cel=f"size(self.metadata.name) <= {MAX_NAME_LENGTH}",
+    ),
+    Rule(
+        field="metadata.name",
+        message="metadata.name may have no point: use lower-case letters, digits and -",
+        cel="!self.metadata.name.contains('.')",
+    ),
+)
+"""Over the whole job; Kubernetes' own rules for names come first. Their twin is `ObjectMeta.name`."""
+
+
+SPEC_RULES: tuple[SpecRule, ...] = (
+    SpecRule(
+        field="subject.images",
+        message="set exactly one of uri and configMap",
+        cel="has(self.subject.images.uri) != has(self.subject.images.configMap)",
+        holds=lambda spec: (
+            (spec.subject.images.uri is None) != (spec.subject.images.config_map is None)
+        ),
+    ),
+    SpecRule(
+        field="subject.consent",
+        message="a Person needs a record of consent: set consent.recordRef.name and consent.expires",
+        cel="self.subject.kind != 'Person' || has(self.subject.consent)",
+        holds=lambda spec: spec.subject.kind != "Person" or spec.subject.consent is not None,
+    ),
+    SpecRule(
+        field="subject.identifier",
+        message="must differ from classNoun: choose a rare token such as sks",
+        cel="self.subject.identifier != self.subject.classNoun",
+        holds=lambda spec: spec.subject.identifier != spec.subject.class_noun,
+    ),
+    SpecRule(
+        field="training.learningRate",
+        message="must be greater than 0 and at most 1",
+        cel="double(self.training.learningRate) > 0.0 && double(self.training.learningRate) <= 1.0",
+        holds=lambda spec: 0.0 < float(spec.training.learning_rate) <= 1.0,
+    ),
+    SpecRule(
+        field="priorPreservation.weight",
+        message="must be at most 100",
+        cel="double(self.priorPreservation.weight) <= 100.0",
+        holds=lambda spec: float(spec.prior_preservation.weight) <= 100.0,
+    ),
+    SpecRule(
+        field="priorPreservation.guidanceScale",
+        message="must be between 1 and 30",
+        cel="double(self.priorPreservation.guidanceScale) >= 1.0"
+        " && double(self.priorPreservation.guidanceScale) <= 30.0",
+        holds=lambda spec: 1.0 <= float(spec.prior_preservation.guidance_scale) <= 30.0,
+    ),
+    SpecRule(
+        field="scale.precision",
+        message="FP16 needs a GPU: set gpusPerWorker to 1, or precision to FP32 or BF16",
+        cel="self.scale.precision != 'FP16' || self.scale.gpusPerWorker > 0",
+        holds=lambda spec: spec.scale.precision != "FP16" or spec.scale.gpus_per_worker > 0,
+    ),
+    SpecRule(
+        field="scale.offload",
+        message="CPU offload needs sharded optimizer state: set zeroStage to 1, 2 or 3",
+        cel="self.scale.offload != 'CPU' || self.scale.zeroStage >= 1",
+        holds=lambda spec: spec.scale.offload != "CPU" or spec.scale.zero_stage >= 1,
+    ),
+)
+
+
+_IMMUTABLE = "can't be changed after creation: create a new job with another name"
+
+TRANSITION_RULES: tuple[Rule, ...] = (
+    *(
+        Rule(field=field, message=_IMMUTABLE, cel=f"self.{field} == oldSelf.{field}")
+        for field in (
+            "baseModel",
+            "subject",
+            "priorPreservation",
+            "training",
+            "scale",
+            "checkpoint",
+            "output.uri",
+            "output.precision",
+        )
+    ),
+    Rule(
+        field="validation",
+        message=_IMMUTABLE,
+        cel="has(self.validation) == has(oldSelf.validation)"
+        " && (!has(self.validation) || self.validation == oldSelf.validation)",
+    ),
+)
+"""Over an old and a new `spec`; their twin is `changed_fields`."""
+
+_MUTABLE = ("runPolicy.", "output.deletionPolicy")
+
+
+def check_spec(spec: PersonalizationJobSpec) -> None:
+    """Raises when rules do not hold; the error's context holds all of them."""
+    if broken := tuple(rule for rule in SPEC_RULES if not rule.holds(spec)):
+        message = ", ".join(f"{rule.field}: {rule.message}" for rule in broken)
+        raise PydanticCustomError("spec_rules", "{message}", {"message": message, "rules": broken})
+
+
+def changed_fields(old: PersonalizationJobSpec, new: PersonalizationJobSpec) -> list[str]:
+    """Paths of immutable fields that differ, as in `spec.training.maxSteps`, sorted."""
+    before, after = _leaves(old), _leaves(new)
+    differing = {path for path in before | after if before.get(path) != after.get(path)}
+    return sorted(f"spec.{path}" for path in differing if not path.startswith(_MUTABLE))
+
+
+def _leaves(spec: PersonalizationJobSpec) -> dict[str, Any]:
+    return dict(_walk(spec.model_dump(mode="json", by_alias=True, exclude_none=True), ""))
+
+
+def _walk(value: dict[str, Any], parent: str) -> Iterator[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _walk(inner, f"{parent}{name}.")
+        else:
+            yield f"{parent}{name}", inner
