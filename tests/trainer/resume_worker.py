@@ -1,0 +1,85 @@
+"""One rank of the resume tests: `python resume_worker.py TASKS.json`, with torchrun's environment.
+
+Runs the trainer's own worker for each task of the file and prints the digest of its model: many
+tasks in one process, since starting torch costs more than training the tiny model.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import torch.distributed as dist
+
+from darkroom_api.job import PersonalizationJob
+from darkroom_trainer import loop
+from darkroom_trainer.checkpoint import newest_checkpoint
+from darkroom_trainer.sources import inspect_base
+from darkroom_trainer.task import WorkerTask
+from darkroom_trainer.zero import prepare_environment
+
+
+def build_task(entry):
+    job = PersonalizationJob.model_validate_json(entry["job"])
+    root = Path(entry["root"])
+    run_folder = root / "run"
+    run_folder.mkdir(parents=True, exist_ok=True)
+    found, _ = newest_checkpoint(run_folder, job.metadata)
+    return WorkerTask(
+        job=job,
+        base=inspect_base(job.spec.base_model.uri, Path(entry["base"])),
+        photos_folder=Path(entry["photos"]),
+        run_folder=run_folder,
+        class_images_root=Path(entry["class_images"]),
+        registry_root=root / "models",
+        resume_from=found.folder if found else None,
+        threads=1,
+    )
+
+
+def die_after(step):
+    """Kills this process, as SIGKILL would find it: after the step, before anything else."""
+    train_step = loop._train_step
+
+    def train_then_die(*arguments):
+        stats = train_step(*arguments)
+        if arguments[4] + 1 == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stats
+
+    loop._train_step = train_then_die
+
+
+def fill_disk(step, rank):
+    """Lets one rank find no room for its files while that step's checkpoint is written."""
+    save_checkpoint = loop._save_checkpoint
+
+    def save_without_room(task, engine, state, reporter):
+        full = state.step == step and dist.get_rank() == rank
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if full else hard, hard))
+        save_checkpoint(task, engine, state, reporter)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    loop._save_checkpoint = save_without_room
+
+
+def main():
+    prepare_environment(use_gpu=False)
+    entries = json.loads(Path(sys.argv[1]).read_text())
+    dist.init_process_group("gloo")
+    for entry in entries:
+        if "die_after" in entry:
+            die_after(entry["die_after"])
+        if "disk_full" in entry:
+            fill_disk(*entry["disk_full"])
+        result = loop.run_worker(build_task(entry))
+        if dist.get_rank() == 0:
+            print(json.dumps({"name": entry["name"], "digest": result.model_digest}), flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

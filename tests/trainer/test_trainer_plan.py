@@ -1,0 +1,91 @@
+"""The plan says what a run will do, and refuses what can't work before anything starts."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.machine import Machine, read_machine
+from darkroom_trainer.photos import load_photos
+from darkroom_trainer.plan import make_plan, predict_peak_memory
+from darkroom_trainer.sources import inspect_base
+
+LAPTOP = Machine(cpus=2, memory_bytes=16 << 30, gpus=0)
+
+
+@pytest.fixture(scope="module")
+def plan_of(tiny_base, tiny_photos):
+    base = inspect_base("file:tiny", tiny_base)
+    photos = load_photos(tiny_photos, 32)
+
+    def build(job, machine=LAPTOP, ready=0, tokens=None):
+        return make_plan(
+            job, base, photos, class_images_ready=ready, prompt_tokens=tokens or {}, machine=machine
+        )
+
+    return build
+
+
+def test_class_images_that_are_there_need_not_be_made(make_job, plan_of, tmp_path):
+    job = make_job(tmp_path)
+    assert plan_of(job).class_images_to_make == 8
+    assert plan_of(job, ready=8).class_images_to_make == 0
+
+
+def test_a_prompt_that_is_cut_is_warned_about(make_job, plan_of, tmp_path):
+    warnings = plan_of(make_job(tmp_path), tokens={"a very long prompt": 80, "short": 5}).warnings
+    assert warnings == (
+        "the prompt 'a very long prompt' has 80 tokens; the base model reads the first 24"
+        " and ignores the rest",
+    )
+
+
+def test_too_many_gpus_are_refused(make_job, plan_of, tmp_path):
+    job = make_job(tmp_path, scale={"gpusPerWorker": 1, "workers": 2})
+    with pytest.raises(TrainerError, match="2 GPUs are asked for and this machine has 0"):
+        plan_of(job)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"training": {"method": "LoRA"}}, "spec.training.method"),
+        ({"priorPreservation": {"mode": "FrozenTeacher"}}, "spec.priorPreservation.mode"),
+    ],
+)
+def test_what_this_version_lacks_is_refused(make_job, plan_of, tmp_path, changes, field):
+    with pytest.raises(TrainerError, match=field):
+        plan_of(make_job(tmp_path, **changes))
+
+
+def test_little_memory_many_workers_and_rare_checkpoints_are_warned_about(
+    make_job, plan_of, tmp_path
+):
+    job = make_job(tmp_path, scale={"workers": 3}, checkpoint={"everySteps": 50})
+    warnings = plan_of(job, dataclasses.replace(LAPTOP, memory_bytes=1 << 20)).warnings
+    assert any("GiB are free: use fewer workers" in warning for warning in warnings)
+    assert "3 workers share 2 CPU cores" in warnings
+    assert any("a crash loses the whole run" in warning for warning in warnings)
+
+
+@given(workers=st.integers(1, 8), stage=st.integers(0, 2))
+def test_a_higher_zero_stage_never_needs_more_memory(
+    make_job, tiny_base, tmp_path_factory, workers, stage
+):
+    base = inspect_base("file:tiny", tiny_base)
+    lower, higher = (
+        predict_peak_memory(
+            make_job(tmp_path_factory.getbasetemp(), scale={"workers": workers, "zeroStage": zero}),
+            base,
+        )
+        for zero in (stage, stage + 1)
+    )
+    assert higher <= lower
+
+
+def test_this_machine_can_be_read():
+    machine = read_machine()
+    assert machine.cpus >= 1
+    assert machine.memory_bytes > 1 << 20

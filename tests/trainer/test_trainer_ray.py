@@ -1,0 +1,132 @@
+"""The driver on real local Ray: two workers, an early stop, a killed head, a worker's own error."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from diffusers import StableDiffusionPipeline
+
+from darkroom_api.registry import load_verified
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.local_ray import HEAD_PROCESSES, cause_of
+from darkroom_trainer.progress import Phase
+from darkroom_trainer.run import RunOptions, prepare, train
+from darkroom_trainer.status import RunStatus
+
+
+def options(root):
+    return RunOptions(job_folder=root, work_dir=root / "work")
+
+
+def test_two_workers_train_one_model_and_a_second_job_makes_no_class_images(make_job, tmp_path):
+    seen = []
+    job = make_job(
+        tmp_path,
+        scale={"workers": 2},
+        validation={"everySteps": 4, "prompts": ["a photo of sks dog", "a photo of a dog"]},
+    )
+    result = train(job, options(tmp_path), seen.append)
+    assert (result.status, result.steps) == (RunStatus.FINISHED, 4)
+    assert load_verified(result.entry)
+    pipeline = StableDiffusionPipeline.from_pretrained(result.entry.folder, use_safetensors=True)
+    assert pipeline.unet.config.sample_size == 8
+    assert (result.entry.folder / "contact-sheet.png").exists()
+    run = tmp_path / "work" / "default" / "tiny"
+    assert list((run / "tensorboard").rglob("events.out.tfevents.*"))
+    assert seen[-1].phase is Phase.FINISHED
+    assert seen[-1].class_images_made == 8
+
+    second = make_job(tmp_path, name="second", training={"seed": 7}, scale={"workers": 2})
+    assert prepare(second, options(tmp_path)).plan.class_images_to_make == 0
+
+
+def test_a_killed_head_ends_the_run_with_what_to_do(make_job, tmp_path):
+    job = make_job(tmp_path, training={"maxSteps": 100_000}, checkpoint={"everySteps": 5})
+
+    def kill_head(progress):
+        if progress.last_checkpoint_step is None:
+            return
+        for child in psutil.Process().children():
+            if child.name() in HEAD_PROCESSES:
+                child.kill()
+
+    with pytest.raises(TrainerError, match="run the same command again"):
+        train(job, options(tmp_path), kill_head)
+    assert prepare(job, options(tmp_path)).resumed_from >= 5
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from darkroom_api.job import PersonalizationJob
+from darkroom_trainer.run import RunOptions, train
+
+root = Path(sys.argv[1])
+job = PersonalizationJob.model_validate_json((root / "job.json").read_text())
+result = train(
+    job,
+    RunOptions(job_folder=root, work_dir=root / "work"),
+    lambda progress: print(progress.step, flush=True),
+)
+print(result.status, result.stop_signal.name, result.steps)
+"""
+
+
+def test_a_signal_saves_and_the_next_run_goes_on(make_job, tmp_path):
+    job = make_job(tmp_path, training={"maxSteps": 100_000}, checkpoint={"everySteps": 100_000})
+    (tmp_path / "job.json").write_text(job.model_dump_json(by_alias=True))
+    (tmp_path / "driver.py").write_text(DRIVER)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "driver.py"), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as driver:
+        watchdog = threading.Timer(300, driver.kill)
+        watchdog.start()
+        lines = []
+        for line in driver.stdout:
+            lines.append(line.strip())
+            if line.strip().isdigit() and int(line) >= 3:
+                os.kill(driver.pid, signal.SIGTERM)
+                break
+        lines += driver.stdout.read().splitlines()
+        watchdog.cancel()
+    status, name, steps = lines[-1].split()
+    assert (status, name) == ("Interrupted", "SIGTERM")
+    assert prepare(job, options(tmp_path)).resumed_from == int(steps)
+
+
+def test_a_worker_s_error_is_found_inside_ray_s(tmp_path):
+    inner = TrainerError("LossNotFinite", "spec.training.learningRate: it is nan", "lower it")
+
+    class Wrapped(Exception):  # noqa: N818 - shaped as ray.train.WorkerGroupError
+        def __init__(self):
+            super().__init__("Training failed due to worker errors")
+            self.worker_failures = {0: RuntimeError("x")}
+
+    outer = Wrapped()
+    outer.worker_failures[0].__cause__ = inner
+    assert cause_of(outer) is inner
+    died = cause_of(RuntimeError("The actor died unexpectedly before finishing this task."))
+    assert died.reason == "WorkerDied"
+
+
+def test_a_loss_that_is_not_finite_is_an_error_of_the_job(make_job, tmp_path):
+    job = make_job(tmp_path, training={"learningRate": "1", "maxSteps": 400})
+    with pytest.raises(TrainerError) as caught:
+        train(job, options(tmp_path), lambda progress: None)
+    assert caught.value.reason == "LossNotFinite"
+
+
+def test_bad_photos_are_refused_before_ray_starts(make_job, tmp_path):
+    (tmp_path / "empty").mkdir()
+    images = {"uri": f"file:{tmp_path / 'empty'}"}
+    job = make_job(tmp_path, subject={"images": images})
+    with pytest.raises(TrainerError, match="at least 3 photos are needed"):
+        train(job, options(tmp_path), lambda progress: None)
+    assert not Path(tmp_path / "work").exists()

@@ -1,0 +1,87 @@
+"""A base model is known to be usable before anything is loaded, or refused with what to do."""
+
+import json
+import shutil
+
+import pytest
+
+from darkroom_api.job import Images
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.sources import count_tokens, find_base, find_images, inspect_base
+
+
+@pytest.fixture
+def base(tiny_base, tmp_path):
+    """A copy that a test may break."""
+    return shutil.copytree(tiny_base, tmp_path / "base")
+
+
+def refusal(folder):
+    with pytest.raises(TrainerError) as caught:
+        inspect_base("file:base", folder)
+    return str(caught.value)
+
+
+def test_a_complete_model_is_described_without_loading_it(base):
+    found = inspect_base("file:base", base)
+    assert (found.vae_scale_factor, found.native_resolution, found.max_tokens) == (4, 32, 24)
+    assert found.num_parameters["unet"] > 10_000
+
+
+def test_the_digest_is_of_the_content_and_not_of_the_place(base, tiny_base):
+    assert inspect_base("file:base", base).digest == inspect_base("file:other", tiny_base).digest
+    config = base / "unet" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert inspect_base("file:base", base).digest != inspect_base("file:other", tiny_base).digest
+
+
+def test_a_model_without_a_text_encoder_is_refused(base):
+    index = json.loads((base / "model_index.json").read_text())
+    index["text_encoder"] = [None, None]
+    (base / "model_index.json").write_text(json.dumps(index))
+    assert "it has no text encoder (model_index.json)" in refusal(base)
+
+
+def test_a_missing_folder_of_a_component_is_named(base):
+    shutil.rmtree(base / "vae")
+    assert "it has no folder vae" in refusal(base)
+
+
+def test_weights_that_are_only_pickles_are_refused_with_the_way_out(base):
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    message = refusal(base)
+    assert "the weights of its unet are only a .bin, a pickle that can run code" in message
+    assert "safe_serialization=True" in message
+
+
+def test_torn_weights_are_refused(base):
+    weights = base / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert "the weights of its text_encoder are damaged: model.safetensors is cut off" in refusal(
+        base
+    )
+
+
+def test_another_pipeline_is_refused(base):
+    index = json.loads((base / "model_index.json").read_text())
+    (base / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    assert "says FluxPipeline, not StableDiffusionPipeline" in refusal(base)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    assert "has no model_index.json" in refusal(tmp_path)
+
+
+def test_what_only_a_cluster_has_is_refused_on_a_laptop(tmp_path):
+    with pytest.raises(TrainerError, match="ConfigMap rex-photos is only on a cluster"):
+        find_images(Images(configMap="rex-photos"), tmp_path)
+    with pytest.raises(
+        TrainerError, match=r"spec\.baseModel.uri: this version doesn't read .*s3://"
+    ):
+        find_base("s3://bucket/model", tmp_path, tmp_path)
+
+
+def test_prompts_are_counted_in_tokens(base):
+    found = inspect_base("file:base", base)
+    assert count_tokens(found, ["a dog", "a" * 30]) == {"a dog": 6, "a" * 30: 32}

@@ -1,0 +1,1 @@
+"""The DreamBooth trainer on Ray Train and DeepSpeed."""

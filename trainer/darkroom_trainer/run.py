@@ -1,0 +1,225 @@
+"""The driver: from a job to a published model, on local Ray with one process a worker.
+
+`prepare` finds the inputs and refuses what can't work before anything starts; `train` runs it.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from darkroom_api.job import PersonalizationJob
+from darkroom_api.registry import RegistryEntry, model_folder
+from darkroom_trainer import checkpoint
+from darkroom_trainer.local_ray import LocalRay
+from darkroom_trainer.machine import Machine, read_machine
+from darkroom_trainer.photos import load_photos
+from darkroom_trainer.plan import TrainingPlan, make_plan
+from darkroom_trainer.prior_store import SHARD_IMAGES
+from darkroom_trainer.progress import PROGRESS_FILE, Progress, read_progress
+from darkroom_trainer.sources import count_tokens, find_base, find_images, find_local
+from darkroom_trainer.status import RunStatus, WorkerResult
+from darkroom_trainer.stopping import clear_stop, request_stop
+from darkroom_trainer.task import WorkerTask
+from darkroom_trainer.zero import prepare_environment
+
+POLL_SECONDS: Final = 0.2
+"""How often progress is read and Ray is looked after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a job is run on this machine."""
+
+    job_folder: Path
+    """Folder of the job file; `file:` URIs are relative to it."""
+
+    work_dir: Path
+    """Folder of checkpoints, caches and class images."""
+
+    restart: bool = False
+    """Forget the checkpoints of an earlier run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A job that can be run: its inputs are found and fit."""
+
+    task: WorkerTask
+    plan: TrainingPlan
+
+    resumed_from: int | None
+    """Step of the checkpoint that the run goes on from."""
+
+    warnings: tuple[str, ...]
+    """The plan's warnings, and checkpoints that can't be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended."""
+
+    status: RunStatus
+    steps: int
+
+    entry: RegistryEntry | None
+    """The published model, when finished."""
+
+    resumed_from: int | None
+
+    stop_signal: signal.Signals | None = None
+    """What interrupted the run; the same command continues it."""
+
+
+def run_folder(job: PersonalizationJob, work_dir: Path) -> Path:
+    """Folder of a job's checkpoints, validation grids and progress."""
+    return work_dir.resolve() / job.metadata.namespace / job.metadata.name
+
+
+def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
+    """Finds and checks a job's inputs, makes the plan and picks the checkpoint to go on from.
+
+    Raises TrainerError for what can't work: nothing was started or changed then.
+    """
+    work_dir, folder = options.work_dir.resolve(), run_folder(job, options.work_dir)
+    spec, machine = job.spec, read_machine()
+    base = find_base(spec.base_model.uri, options.job_folder, work_dir / "downloads")
+    photos_folder = find_images(spec.subject.images, options.job_folder)
+    photos = load_photos(photos_folder, spec.training.resolution)
+    found, torn = checkpoint.newest_checkpoint(folder, job.metadata)
+    if options.restart:
+        found, torn = None, []
+    task = WorkerTask(
+        job=job,
+        base=base,
+        photos_folder=photos_folder,
+        run_folder=folder,
+        class_images_root=work_dir / "class-images",
+        registry_root=find_local("spec.output.uri", spec.output.uri, options.job_folder),
+        resume_from=found.folder if found else None,
+        threads=threads_per_worker(machine, spec.scale.workers),
+    )
+    if found is not None:
+        checkpoint.refuse_other_run(found, spec, task.inputs_digest(photos))
+    plan = make_plan(
+        job,
+        base,
+        photos,
+        class_images_ready=_class_images_ready(task),
+        prompt_tokens=count_tokens(base, _prompts(job)),
+        machine=machine,
+    )
+    return Prepared(
+        task=task,
+        plan=plan,
+        resumed_from=found.state.step if found else None,
+        warnings=(*plan.warnings, *torn),
+    )
+
+
+def threads_per_worker(machine: Machine, workers: int) -> int:
+    """CPU threads for each of the workers of one machine."""
+    return max(1, machine.cpus // workers)
+
+
+def _class_images_ready(task: WorkerTask) -> int:
+    store = task.class_images
+    if store is None:
+        return 0
+    wanted = task.job.spec.prior_preservation.num_images
+    return max(0, wanted - SHARD_IMAGES * len(store.missing(wanted)))
+
+
+def _prompts(job: PersonalizationJob) -> list[str]:
+    subject, validation = job.spec.subject, job.spec.validation
+    return [
+        subject.instance_prompt,
+        subject.class_prompt,
+        *(validation.prompts if validation is not None else ()),
+    ]
+
+
+def train(
+    job: PersonalizationJob,
+    options: RunOptions,
+    on_progress: Callable[[Progress], None],
+    on_prepared: Callable[[Prepared], None] = lambda prepared: None,
+) -> TrainResult:
+    """Runs a job to its end, or until SIGINT or SIGTERM (in the main thread) stops it, saved.
+
+    `on_prepared` is called before anything starts, `on_progress` with each new snapshot.
+
+    Raises TrainerError when the job can't work, or when Ray or a worker died; the last checkpoint
+    is intact then, and the same call goes on from it.
+    """
+    prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
+    prepared = prepare(job, options)
+    on_prepared(prepared)
+    task = prepared.task
+    task.run_folder.mkdir(parents=True, exist_ok=True)
+    if options.restart:
+        checkpoint.discard_all(task.run_folder)
+    clear_stop(task.run_folder)
+    (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
+    # Signals second: ray.init installs a handler of its own for SIGTERM.
+    with LocalRay(job.spec.scale) as local_ray, _stop_on_signals(task.run_folder) as received:
+        local_ray.start(task)
+        _watch(local_ray, task.run_folder / PROGRESS_FILE, on_progress)
+        result = local_ray.result()
+    return TrainResult(
+        status=result.status,
+        steps=result.step,
+        entry=_published(task, result),
+        resumed_from=prepared.resumed_from,
+        stop_signal=received[0] if received else None,
+    )
+
+
+def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
+    if result.model_digest is None:
+        return None
+    owner = task.job.metadata
+    return RegistryEntry(
+        owner.namespace,
+        owner.name,
+        result.model_digest,
+        model_folder(task.registry_root, owner.namespace, owner.name) / result.model_digest,
+    )
+
+
+def _watch(
+    local_ray: LocalRay, progress_file: Path, on_progress: Callable[[Progress], None]
+) -> None:
+    """Hands on each new snapshot until the run ends."""
+    last = None
+    while True:
+        ended = local_ray.ended(wait_seconds=POLL_SECONDS)
+        snapshot = read_progress(progress_file)
+        if snapshot is not None and snapshot != last:
+            on_progress(snapshot)
+            last = snapshot
+        if ended:
+            return
+
+
+@contextmanager
+def _stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
+    """Turns SIGINT and SIGTERM into a request to stop; yields the signals that came."""
+    received: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def stop(number: int, frame: object) -> None:
+        received.append(signal.Signals(number))
+        request_stop(folder, signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

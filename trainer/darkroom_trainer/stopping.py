@@ -1,0 +1,21 @@
+"""The `stop` file: how a driver asks the workers of a run to save and return."""
+
+from pathlib import Path
+
+STOP_FILE = "stop"
+"""Name of the file in a job's run folder; its text is the reason."""
+
+
+def request_stop(run_folder: Path, reason: str) -> None:
+    """Asks for a checkpoint and an early end; safe inside a signal handler."""
+    (run_folder / STOP_FILE).write_text(reason, encoding="utf-8")
+
+
+def stop_requested(run_folder: Path) -> bool:
+    """Whether somebody asked."""
+    return (run_folder / STOP_FILE).exists()
+
+
+def clear_stop(run_folder: Path) -> None:
+    """Forgets an earlier request; called before a run starts."""
+    (run_folder / STOP_FILE).unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""DeepSpeed's configuration from a job's spec, and the build of its one compiled extension.
+
+`python -m darkroom_trainer.zero` compiles DeepSpeed's CPU communication extension ahead of the
+first run (needs g++ and ninja; some 40 s once, then it is cached for the user).
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from darkroom_api.job import Offload, PersonalizationJobSpec, Precision
+
+MAX_GRAD_NORM: Final = 1.0
+"""Gradients are scaled down to this global norm, as in diffusers' DreamBooth script."""
+
+BUCKET_ELEMENTS: Final = 50_000_000
+"""Gradient elements reduced at once: DeepSpeed's 5e8 would put a whole SD 1.5 in one bucket."""
+
+FP16_INITIAL_SCALE_POWER: Final = 12
+"""First fp16 loss scale as a power of two: 2^16 wastes the first steps of a short job on overflows."""
+
+FP16_SCALE_WINDOW: Final = 100
+"""Overflow-free steps before the loss scale doubles; the usual 1000 is a whole job here."""
+
+
+def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
+    """The `config` of `deepspeed.initialize` with torch's AdamW as the client's optimizer.
+
+    The micro batch counts instance images: class images join them in the same forward pass.
+    """
+    training, scale = spec.training, spec.scale
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": training.batch_size_per_worker,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "train_batch_size": spec.global_batch_size,
+        "gradient_clipping": MAX_GRAD_NORM,
+        "steps_per_print": sys.maxsize,
+        "zero_optimization": _zero_section(scale.zero_stage, scale.offload),
+        "bf16": {"enabled": scale.precision is Precision.BF16},
+        "fp16": {"enabled": scale.precision is Precision.FP16},
+    }
+    if scale.precision is Precision.FP16:
+        config["fp16"] |= {
+            "loss_scale": 0,
+            "initial_scale_power": FP16_INITIAL_SCALE_POWER,
+            "loss_scale_window": FP16_SCALE_WINDOW,
+            "hysteresis": 2,
+            "min_loss_scale": 1,
+        }
+    if scale.offload is Offload.CPU:
+        # torch's AdamW runs on the CPU as it is; DeepSpeed's own would have to be compiled.
+        config["zero_force_ds_cpu_optimizer"] = False
+    return config
+
+
+def _zero_section(stage: int, offload: Offload) -> dict[str, Any]:
+    section: dict[str, Any] = {"stage": stage}
+    if stage >= 1:
+        section |= {
+            "reduce_bucket_size": BUCKET_ELEMENTS,
+            "allgather_bucket_size": BUCKET_ELEMENTS,
+            "overlap_comm": False,
+        }
+    if stage == 3:
+        section |= {"stage3_prefetch_bucket_size": BUCKET_ELEMENTS}
+    if offload is Offload.CPU:
+        section |= {"offload_optimizer": {"device": "cpu"}}
+    return section
+
+
+def prepare_environment(*, use_gpu: bool) -> None:
+    """What DeepSpeed reads from the environment when it is imported; call before importing it."""
+    if not use_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    tools = str(Path(sys.executable).parent)  # ninja lives beside python in a virtual environment
+    path = os.environ.get("PATH", "")
+    if tools not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([tools, path])
+
+
+def prebuild() -> None:
+    """Compiles the CPU communication extension into torch's extension cache, if it isn't there."""
+    prepare_environment(use_gpu=False)
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+
+    ShareMemCommBuilder().load(verbose=False)
+
+
+if __name__ == "__main__":
+    prebuild()
