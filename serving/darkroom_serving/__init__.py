@@ -1,0 +1,1 @@
+"""Ray Serve applications: guided image generation and image classification."""

@@ -1,0 +1,154 @@
+"""Answers requests for images: finds the model, chooses what was left open, draws in one thread."""
+
+import asyncio
+import base64
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from darkroom_serving.engine import DrawRequest, Engine, OneByOneEngine
+from darkroom_serving.errors import ApiError, bad_request, too_busy
+from darkroom_serving.loading import LoadedModel, choose_device, load_model
+from darkroom_serving.metrics import GenerationMetrics
+from darkroom_serving.models import ModelCatalogue, ModelStore, ServedModel
+from darkroom_serving.png import png_bytes
+from darkroom_serving.settings import Limits
+from darkroom_serving.threads import use_all_cpus
+from darkroom_serving.wire import MAX_SEED, ImageData, ImagesRequest, ImagesResponse
+
+RANDOM_SEEDS = 2**32
+"""A seed that nobody chose is smaller: a person may have to type it."""
+
+logger = logging.getLogger(__name__)
+
+
+class Studio:
+    """Draws with the models of a catalogue. The event loop stays free: one thread does the work."""
+
+    def __init__(
+        self,
+        catalogue: ModelCatalogue,
+        limits: Limits,
+        max_models: int,
+        engine: Engine | None = None,
+    ) -> None:
+        """Nothing is loaded yet (`warm_up`)."""
+        use_all_cpus()
+        device = choose_device()
+        self._catalogue = catalogue
+        self._limits = limits
+        self._engine = engine or OneByOneEngine()
+        self._store: ModelStore[LoadedModel] = ModelStore(
+            lambda folder: load_model(folder, device), max_models
+        )
+        self._metrics = GenerationMetrics()
+        # One thread: torch uses all CPUs for one image, and the store needs no lock.
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
+        self._waiting = 0
+
+    def warm_up(self) -> None:
+        """Verifies and loads the base model; raises ApiError when it is damaged."""
+        self._worker.submit(lambda: self._load(self._catalogue.find(None))).result()
+
+    async def draw(self, request: ImagesRequest) -> ImagesResponse:
+        """Draws the images of a checked request; raises ApiError."""
+        if self._waiting >= self._limits.max_waiting:
+            raise too_busy(self._waiting)
+        started_s = time.monotonic()
+        model, outcome = "unknown", "error"
+        self._waiting += 1
+        try:
+            found = await asyncio.to_thread(self._catalogue.find, request.model)
+            model = found.model_id
+            response = await self._in_worker(found, request)
+            outcome = "ok"
+        except ApiError as error:
+            outcome = error.code or outcome
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._waiting -= 1
+            elapsed_s = time.monotonic() - started_s
+            self._metrics.images(request.n, elapsed_s, model, request.sampler, outcome)
+        return response
+
+    async def _in_worker(self, model: ServedModel, request: ImagesRequest) -> ImagesResponse:
+        gone = threading.Event()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(
+                self._worker, self._draw_now, model, request, gone.is_set
+            )
+        finally:  # also when the client went away: the thread stops at the next step
+            gone.set()
+
+    def _draw_now(
+        self, model: ServedModel, request: ImagesRequest, stopped: Callable[[], bool]
+    ) -> ImagesResponse:
+        loaded = self._load(model)
+        jobs = resolve(request, loaded)
+        pictures = self._engine.draw(loaded, jobs, stopped)
+        if loaded.safety is not None and any(map(loaded.safety.flags, pictures)):
+            problem = "the model's safety checker refused the picture that it leads to"
+            raise bad_request("prompt", problem, "ask for another", "content_policy_violation")
+        data = [
+            ImageData(b64_json=_base64(png_bytes(picture, job, model)), seed=job.seed)
+            for picture, job in zip(pictures, jobs, strict=True)
+        ]
+        return ImagesResponse(
+            created=int(time.time()), data=data, warnings=_warnings(request, loaded)
+        )
+
+    def _load(self, model: ServedModel) -> LoadedModel:
+        if model in self._store:
+            return self._store.get(model)
+        with self._metrics.load(model.model_id):
+            loaded = self._store.get(model)
+        logger.info("loaded %s, digest %s", model.model_id, model.digest)
+        return loaded
+
+
+def resolve(request: ImagesRequest, model: LoadedModel) -> list[DrawRequest]:
+    """The images of a request, everything chosen; raises ApiError for what the model can't do."""
+    width, height = request.sides or (model.native_side, model.native_side)
+    if width % model.latent_scale or height % model.latent_scale:
+        fix = f"for this model use multiples of {model.latent_scale}"
+        raise bad_request("size", f"{request.size} does not suit the model", fix)
+    if request.num_inference_steps > model.max_steps:
+        most, steps = model.max_steps, request.num_inference_steps
+        problem = f"must be at most {most} with this model"
+        raise bad_request("num_inference_steps", problem, f"it is {steps}: change it")
+    seed = secrets.randbelow(RANDOM_SEEDS) if request.seed is None else request.seed
+    return [
+        DrawRequest(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            width=width,
+            height=height,
+            steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            sampler=request.sampler,
+            seed=(seed + number) % (MAX_SEED + 1),
+        )
+        for number in range(request.n)
+    ]
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
+def _warnings(request: ImagesRequest, model: LoadedModel) -> list[str]:
+    warnings = []
+    for name in ("prompt", "negative_prompt"):
+        count = model.count_tokens(getattr(request, name))
+        if count > model.max_tokens:
+            warnings.append(
+                f"{name}: has {count} tokens, the model reads {model.max_tokens}; the rest was cut off"
+            )
+    return warnings

@@ -1,0 +1,178 @@
+"""Bodies of requests to checked models, or an error that names the field and what to do about it."""
+
+import base64
+import binascii
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from darkroom_serving.errors import ApiError, bad_request
+from darkroom_serving.settings import Limits
+from darkroom_serving.wire import ClassifyRequest, ImagesRequest, shown
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def parse_images_request(body: bytes, limits: Limits) -> ImagesRequest:
+    """Reads and checks a request for images; raises ApiError for the first thing that is wrong."""
+    request = _parse(ImagesRequest, body)
+    for name in ("prompt", "negative_prompt"):
+        _check_length(name, getattr(request, name), limits.max_prompt_chars)
+    _check_most("n", request.n, limits.max_images)
+    _check_most("num_inference_steps", request.num_inference_steps, limits.max_steps)
+    if request.sides and max(request.sides) > limits.max_side:
+        side = limits.max_side
+        raise bad_request(
+            "size", f"{request.size} is too large", f"no side may exceed {side} pixels"
+        )
+    return request
+
+
+def parse_classify_request(body: bytes) -> tuple[bytes, int]:
+    """The picture's bytes and the number of labels asked for; raises ApiError."""
+    request = _parse(ClassifyRequest, body)
+    try:
+        return base64.b64decode(request.image, validate=True), request.top_k
+    except (binascii.Error, ValueError):
+        raise bad_request(
+            "image", "is not base64", "encode the picture's file, without data: before it"
+        ) from None
+
+
+def parse_top_k(text: str) -> int:
+    """The query parameter `top_k`; raises ApiError."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise bad_request("top_k", f"{shown(text)} is not a number", "write digits")
+    return _parse(ClassifyRequest, json.dumps({"image": "-", "top_k": int(text)}).encode()).top_k
+
+
+def _parse(model: type[_Model], body: bytes) -> _Model:
+    fields = {name: value for name, value in _read_object(body).items() if value is not None}
+    try:
+        # JSON again: the models are strict, and only in JSON may a sampler be a string.
+        return model.model_validate_json(json.dumps(fields))
+    except ValidationError as error:
+        raise _explain(model, error.errors(include_url=False)[0]) from None
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise bad_request(None, f"the body is not JSON: {error}", "send a JSON object") from None
+    except (ValueError, RecursionError):  # not UTF-8, thousands of digits or of brackets
+        raise bad_request(None, "the body can't be read", "send a JSON object in UTF-8") from None
+    if not isinstance(value, dict):
+        raise bad_request(None, "the body is not a JSON object", "send a JSON object")
+    return value
+
+
+def _check_length(name: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise bad_request(
+            name, f"has {len(text)} characters, at most {most} are read", "shorten it"
+        )
+
+
+def _check_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise bad_request(name, f"must be at most {most}", f"it is {value}: change it")
+
+
+def _explain(model: type[BaseModel], error: ErrorDetails) -> ApiError:
+    """One of pydantic's errors in words."""
+    if error["type"] == "json_invalid":  # what Python takes for JSON and others don't
+        return bad_request(None, "the body is not valid JSON text", "send text in UTF-8")
+    name = str(error["loc"][0])
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return _unknown(name, list(model.model_fields))
+    translate = _TRANSLATIONS.get(error["type"], _fallback)
+    problem, fix = translate(error["input"], context)
+    return bad_request(name, problem, fix)
+
+
+def _unknown(name: str, known: list[str]) -> ApiError:
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    fix = f"did you mean {near[0]}?" if near else "leave it out, see /docs for those there are"
+    shortened = shown(name).strip('"')
+    return bad_request(shortened, "is unknown", fix, "unknown_parameter")
+
+
+_Context = Mapping[str, Any]
+
+
+def _bound(relation: str, key: str) -> Callable[[Any, _Context], tuple[str, str]]:
+    def translate(value: Any, context: _Context) -> tuple[str, str]:
+        return f"must be {relation} {context[key]}", f"it is {shown(value)}: change it"
+
+    return translate
+
+
+def _type(wanted: str, fix: str) -> Callable[[Any, _Context], tuple[str, str]]:
+    def translate(value: Any, _: _Context) -> tuple[str, str]:
+        kind = _KINDS.get(type(value), type(value).__name__)
+        return f"must be {wanted}, not {kind}", fix
+
+    return translate
+
+
+def _missing(*_: Any) -> tuple[str, str]:
+    return "is missing", "add it"
+
+
+def _empty(*_: Any) -> tuple[str, str]:
+    return "is empty", "fill it"
+
+
+def _infinite(*_: Any) -> tuple[str, str]:
+    return "is not finite", "write a number"
+
+
+def _choice(value: Any, context: _Context) -> tuple[str, str]:
+    expected = str(context["expected"]).replace(" or ", ", ")
+    choices = [choice.strip().strip("'") for choice in expected.split(",")]
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
+    fix = f"did you mean {near[0]}?" if near else "choose one of them"
+    if len(choices) == 1:
+        return f"{shown(value)} is not available", f"leave it out, or set {choices[0].lower()}"
+    return f"{shown(value)} is not one of {', '.join(choices)}", fix
+
+
+def _own(_: Any, context: _Context) -> tuple[str, str]:
+    """Errors of our own validators are complete already."""
+    problem, _, fix = str(context["error"]).rpartition("; ")
+    return problem, fix
+
+
+def _fallback(value: Any, _: _Context) -> tuple[str, str]:
+    return f"{shown(value)} can't be used", "correct it"
+
+
+_KINDS: Final[dict[type, str]] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number with a point",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+_TRANSLATIONS: Final = {
+    "missing": _missing,
+    "string_type": _type("a string", "write it in quotes"),
+    "int_type": _type("a whole number", "write digits, without quotes or a point"),
+    "int_from_float": _type("a whole number", "write digits, without quotes or a point"),
+    "float_type": _type("a number", "write it without quotes"),
+    "finite_number": _infinite,
+    "string_too_short": _empty,
+    "greater_than_equal": _bound("at least", "ge"),
+    "less_than_equal": _bound("at most", "le"),
+    "enum": _choice,
+    "literal_error": _choice,
+    "value_error": _own,
+}

@@ -1,0 +1,62 @@
+"""Samplers by name: diffusers' schedulers, configured as the model's own one."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Sampler(StrEnum):
+    """What a request may choose."""
+
+    DDIM = "ddim"
+    DDPM = "ddpm"
+    DPMSOLVER = "dpmsolver++"
+    EULER = "euler"
+    EULER_A = "euler_a"
+    HEUN = "heun"
+    PNDM = "pndm"
+    UNIPC = "unipc"
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """How a sampler is made with diffusers."""
+
+    class_name: str
+    """The scheduler's class."""
+
+    takes_generator: bool
+    """Whether its step draws noise, or at least has the parameter."""
+
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """What is set whatever the model's configuration says."""
+
+
+_NO_CLIPPING: Final = {"clip_sample": False}
+"""Latents are not within [-1, 1]: clipping, a default of these two, would spoil them."""
+
+SPECS: Final = {
+    Sampler.DDIM: SamplerSpec("DDIMScheduler", True, _NO_CLIPPING),
+    Sampler.DDPM: SamplerSpec("DDPMScheduler", True, _NO_CLIPPING),
+    Sampler.DPMSOLVER: SamplerSpec(
+        "DPMSolverMultistepScheduler", True, {"algorithm_type": "dpmsolver++"}
+    ),
+    Sampler.EULER: SamplerSpec("EulerDiscreteScheduler", True),
+    Sampler.EULER_A: SamplerSpec("EulerAncestralDiscreteScheduler", True),
+    Sampler.HEUN: SamplerSpec("HeunDiscreteScheduler", False),
+    Sampler.PNDM: SamplerSpec("PNDMScheduler", False, {"skip_prk_steps": True}),
+    Sampler.UNIPC: SamplerSpec("UniPCMultistepScheduler", False),
+}
+
+
+def build_scheduler(sampler: Sampler, model_config: dict[str, Any]) -> Any:
+    """A fresh scheduler: each image needs its own, because schedulers keep state between steps."""
+    import diffusers
+
+    spec = SPECS[sampler]
+    return getattr(diffusers, spec.class_name).from_config(model_config, **spec.overrides)
+
+
+def step_options(sampler: Sampler, generator: Any) -> dict[str, Any]:
+    """What a scheduler's `step` takes beside the latents."""
+    return {"generator": generator} if SPECS[sampler].takes_generator else {}

@@ -1,0 +1,143 @@
+"""What is drawn: guidance in one pass, the same pictures as diffusers' own pipeline, and seeds that hold."""
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom_serving.engine import DrawRequest, OneByOneEngine, StoppedError
+from darkroom_serving.generation import resolve
+from darkroom_serving.guidance import guided
+from darkroom_serving.loading import load_model
+from darkroom_serving.samplers import SPECS, Sampler, build_scheduler
+from darkroom_serving.wire import MAX_SEED, ImagesRequest
+
+
+@pytest.fixture(scope="module")
+def loaded(serving_base):
+    torch.set_num_threads(1)
+    return load_model(serving_base, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def pipeline(serving_base):
+    from diffusers import StableDiffusionPipeline
+
+    made = StableDiffusionPipeline.from_pretrained(
+        serving_base, use_safetensors=True, local_files_only=True
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def request_of(**changes):
+    fields = {
+        "prompt": "a dog",
+        "negative_prompt": "",
+        "width": 32,
+        "height": 32,
+        "steps": 4,
+        "guidance_scale": 3.0,
+        "sampler": Sampler.DDIM,
+        "seed": 7,
+    }
+    return DrawRequest(**(fields | changes))
+
+
+def draw(model, *requests):
+    return OneByOneEngine().draw(model, requests, lambda: False)
+
+
+def test_one_pass_gives_what_two_passes_give(loaded):
+    latents = torch.randn(2, 4, 8, 8)
+    without, with_prompt = (loaded.text_states(text).repeat(2, 1, 1) for text in ("", "a dog"))
+    sizes = []
+
+    def predict(x, states):
+        sizes.append(len(x))
+        return loaded.unet(x, 10, states, return_dict=False)[0]
+
+    with torch.inference_mode():
+        both = guided(predict, latents, without, with_prompt, 3.0)
+        first, second = predict(latents, without), predict(latents, with_prompt)
+    assert sizes == [4, 2, 2]
+    torch.testing.assert_close(both, first + 3.0 * (second - first), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_without_guidance_the_batch_is_not_doubled(scale):
+    rows = []
+
+    def predict(latents, states):
+        rows.append(len(latents))
+        return states
+
+    one = torch.ones(1, 4, 8, 8)
+    assert guided(predict, one, 0 * one, 5 * one, scale).mean() == 5
+    assert rows == [1]
+
+
+@pytest.mark.parametrize("sampler", list(Sampler))
+def test_the_pictures_are_those_of_diffusers_pipeline(loaded, pipeline, sampler):
+    request = request_of(sampler=sampler, negative_prompt="a cat")
+    pipeline.scheduler = build_scheduler(sampler, loaded.scheduler_config)
+    expected = pipeline(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        height=32,
+        width=32,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        output_type="np",
+    ).images[0]
+    (found,) = draw(loaded, request)
+    assert found.shape == (32, 32, 3)
+    assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("sampler", list(Sampler))
+def test_every_sampler_can_do_few_steps(loaded, sampler, steps):
+    (picture,) = draw(loaded, request_of(sampler=sampler, steps=steps))
+    assert picture.std() > 0
+
+
+def test_samplers_keep_what_the_model_says_of_its_schedule(loaded):
+    for sampler in SPECS:
+        config = build_scheduler(sampler, loaded.scheduler_config).config
+        assert config.beta_schedule == "scaled_linear"
+        assert not config.get("clip_sample", False)
+
+
+def test_a_picture_does_not_depend_on_the_others_of_its_request(loaded):
+    others = [request_of(prompt="a cat", seed=1), request_of(sampler=Sampler.EULER_A, steps=2)]
+    (alone,) = draw(loaded, request_of())
+    *_, last = draw(loaded, *others, request_of())
+    assert np.array_equal(alone, last)
+
+
+@pytest.mark.parametrize("changes", [{"seed": 8}, {"prompt": "a cat"}, {"negative_prompt": "x"}])
+def test_seed_and_prompts_make_the_picture(loaded, changes):
+    first, second = draw(loaded, request_of(), request_of(**changes))
+    assert not np.array_equal(first, second)
+
+
+def test_sizes_other_than_the_models_own_can_be_drawn(loaded):
+    wide, smallest = draw(loaded, request_of(width=64), request_of(width=8, height=8))
+    assert (wide.shape, smallest.shape) == ((32, 64, 3), (8, 8, 3))
+
+
+def test_drawing_stops_when_nobody_waits(loaded):
+    with pytest.raises(StoppedError):
+        OneByOneEngine().draw(loaded, [request_of()], lambda: True)
+
+
+def test_what_a_request_leaves_open_is_chosen(loaded):
+    jobs = resolve(ImagesRequest(prompt="a dog", n=2), loaded)
+    assert [(job.width, job.height) for job in jobs] == [(32, 32)] * 2
+    assert jobs[1].seed == jobs[0].seed + 1
+
+
+def test_the_seed_after_the_largest_is_0(loaded):
+    jobs = resolve(ImagesRequest(prompt="a dog", n=2, seed=MAX_SEED), loaded)
+    assert [job.seed for job in jobs] == [MAX_SEED, 0]

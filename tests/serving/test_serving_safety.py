@@ -1,0 +1,53 @@
+"""A model that came with a safety checker keeps it: flagged pictures are not sent."""
+
+import asyncio
+import shutil
+
+import pytest
+import torch
+
+from darkroom_api.artifact import ArtifactKind
+from darkroom_serving.errors import ApiError
+from darkroom_serving.generation import Studio
+from darkroom_serving.models import ModelCatalogue
+from darkroom_serving.settings import Limits
+from darkroom_serving.wire import ImagesRequest
+
+
+def write_checker(folder, threshold):
+    """A random-init checker that flags everything above a similarity."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    vision = {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "projection_dim": 16,
+    }
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16))
+    with torch.no_grad():
+        checker.concept_embeds_weights.fill_(threshold)
+    checker.save_pretrained(folder / "safety_checker", safe_serialization=True)
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessor(size=size, crop_size=size).save_pretrained(folder / "feature_extractor")
+
+
+@pytest.mark.parametrize("threshold", [-2, 2])
+def test_what_the_checker_flags_is_refused(tmp_path, serving_base, seal_folder, threshold):
+    base = tmp_path / "base"
+    shutil.copytree(serving_base, base)
+    (base / "manifest.json").unlink()
+    write_checker(base, threshold)
+    seal_folder(base, ArtifactKind.BASE_MODEL, "guarded")
+    studio = Studio(ModelCatalogue(tmp_path / "models", base), Limits(), max_models=1)
+    request = ImagesRequest(prompt="a dog", num_inference_steps=1)
+    if threshold > 0:
+        assert len(asyncio.run(studio.draw(request)).data) == 1
+        return
+    with pytest.raises(ApiError, match="prompt: the model's safety checker refused") as caught:
+        asyncio.run(studio.draw(request))
+    assert (caught.value.status, caught.value.code) == (400, "content_policy_violation")
