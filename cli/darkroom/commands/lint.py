@@ -1,0 +1,89 @@
+"""`darkroom lint`: every problem of a job file, with its field and its fix."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from darkroom.console import complain, print_json, say
+from darkroom.options import JsonOption, examples
+
+if TYPE_CHECKING:
+    from darkroom_api.job import PersonalizationJob
+
+EXAMPLES = examples(
+    "darkroom lint job.yaml",
+    "darkroom lint examples/*.yaml --json    # for an editor or CI",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of lint's output; a warning leaves the exit code alone."""
+
+    file: str
+    field: str
+    message: str
+    fix: str
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        mark = "warning: " if self.severity == "warning" else ""
+        return f"{self.file}: {mark}{where}{self.message}; {self.fix}"
+
+
+def lint(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Job files.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is wrong with job files.
+
+    Prints a line a problem: "file: field: what is wrong; what to do".
+    Warns when a file: source is not there. Exits with 1 when there is an error.
+    """
+    findings = [finding for file in files for finding in lint_file(file)]
+    wrong = {finding.file for finding in findings if finding.severity == "error"}
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            complain(str(finding))
+        for file in files:
+            if str(file) not in wrong:
+                say(f"{file}: ok")
+    if wrong:
+        raise typer.Exit(1)
+
+
+def lint_file(file: Path) -> list[Finding]:
+    """All that is wrong or doubtful in one job file."""
+    from darkroom_api.load import JobFileError, load_job
+
+    try:
+        job = load_job(file)
+    except JobFileError as error:
+        return [Finding(file=str(file), **asdict(problem)) for problem in error.problems]
+    return [
+        Finding(file=str(file), severity="warning", **doubt)
+        for doubt in _missing_sources(job, file)
+    ]
+
+
+def _missing_sources(job: "PersonalizationJob", file: Path) -> list[dict[str, Any]]:
+    from darkroom_api.uris import local_path
+
+    sources = {
+        "spec.baseModel.uri": job.spec.base_model.uri,
+        "spec.subject.images.uri": job.spec.subject.images.uri,
+    }
+    return [
+        {
+            "field": field,
+            "message": f"{local_path(uri, file.parent)} does not exist",
+            "fix": "file: is relative to the job file",
+        }
+        for field, uri in sources.items()
+        if uri is not None and uri.startswith("file:") and not local_path(uri, file.parent).is_dir()
+    ]

@@ -1,0 +1,56 @@
+"""`darkroom serve`: a registry over HTTP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from darkroom.console import say
+from darkroom.errors import CommandError
+from darkroom.options import RegistryOption, examples
+
+EXAMPLES = examples(
+    "darkroom serve --registry models",
+    "darkroom serve --registry models --host 0.0.0.0 --port 9000",
+    "darkroom serve --registry models --base my-base-model",
+)
+
+
+def serve(
+    registry: RegistryOption = Path("models"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder of the base model; the miniature when absent.")
+    ] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model that classifies; the built-in one when absent."),
+    ] = None,
+) -> None:
+    """Serve the models of a registry over HTTP.
+
+    Speaks OpenAI's Images API at /v1/images/generations; classifies at /v1/classify. A model that is
+    published later is served without a restart. Ctrl-C stops it.
+    """
+    from darkroom_serving.errors import ServingError
+    from darkroom_serving.run import serve as run_server
+    from darkroom_serving.settings import ServingSettings
+
+    settings = ServingSettings(
+        registry=registry, host=host, port=port, base=base, classifier=classifier
+    )
+    say(f"starting on {host}:{port}; Ctrl-C stops it")
+    try:
+        run_server(settings, on_ready=_announce)
+    except ServingError as error:
+        raise CommandError(str(error)) from error
+
+
+def _announce(url: str) -> None:
+    say(f"serving at {url}; its interface: {url}/docs; try:")
+    say(f"  curl {url}/v1/models")
+    say(
+        f"""  curl {url}/v1/images/generations --json '{{"prompt": "a photo of a dog", "seed": 7}}'"""
+    )
+    say(f'  darkroom generate "a photo of a dog" --output dog.png --url {url}')

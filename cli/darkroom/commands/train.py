@@ -1,0 +1,188 @@
+"""`darkroom train`: shows the plan, then trains and publishes a job on this machine."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from darkroom.console import complain, print_json, rich_console, say
+from darkroom.options import examples
+
+if TYPE_CHECKING:
+    from darkroom_trainer.progress import Progress
+    from darkroom_trainer.run import Prepared, TrainResult
+
+EXAMPLES = examples(
+    "darkroom train job.yaml --dry-run    # only the plan",
+    "darkroom train job.yaml              # Ctrl-C saves; the same command goes on",
+    "darkroom train job.yaml --restart    # from the beginning",
+    "darkroom train job.yaml --json > progress.jsonl",
+    "darkroom train job.yaml --metrics-port 9090",
+)
+
+
+def train(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Job file.")],
+    work_dir: Annotated[
+        Path,
+        typer.Option(
+            envvar="DARKROOM_WORK_DIR", help="Folder of checkpoints, caches and class images."
+        ),
+    ] = Path(".darkroom"),
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Forget the checkpoints of an earlier run.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and change nothing.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object a line: plan, progress, result.")
+    ] = False,
+) -> None:
+    """Train a job and publish its model.
+
+    First shows the plan: photos kept and set aside, steps, class images, memory, time. Interrupted
+    by Ctrl-C or SIGTERM it saves a checkpoint (exit code 130 or 143); the same command goes on.
+    """
+    _quiet_libraries()
+    from darkroom_api.load import load_job
+    from darkroom_trainer import run
+
+    job = load_job(file)
+    options = run.RunOptions(job_folder=file.resolve().parent, work_dir=work_dir, restart=restart)
+    report: Report = JsonReport() if as_json else TextReport(file)
+    if dry_run:
+        report.prepared(run.prepare(job, options))
+        return
+    with ExitStack() as stack:
+        show: list[Callable[[Progress], None]] = [stack.enter_context(closing(report)).progress]
+        if metrics_port is not None:
+            from darkroom_trainer.metrics import MetricsServer
+
+            show.append(stack.enter_context(MetricsServer(metrics_port)).update)
+        result = run.train(
+            job,
+            options,
+            on_progress=_fan_out(show),
+            on_prepared=report.prepared,
+        )
+    report.finished(result)
+    if result.stop_signal is not None:
+        raise typer.Exit(128 + result.stop_signal)
+
+
+def _quiet_libraries() -> None:
+    """Workers inherit this: their libraries' remarks and bars would tear ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+def _fan_out(listeners: list[Callable[["Progress"], None]]) -> Callable[["Progress"], None]:
+    def tell_all(progress: "Progress") -> None:
+        for listener in listeners:
+            listener(progress)
+
+    return tell_all
+
+
+class Report(Protocol):
+    """Tells how a run goes."""
+
+    def prepared(self, prepared: "Prepared") -> None:
+        """Shows the plan."""
+
+    def progress(self, progress: "Progress") -> None:
+        """Shows a snapshot."""
+
+    def close(self) -> None:
+        """The run ended, well or not."""
+
+    def finished(self, result: "TrainResult") -> None:
+        """Shows the result."""
+
+
+class TextReport:
+    """For people."""
+
+    def __init__(self, file: Path) -> None:
+        from darkroom.progress_view import progress_view
+
+        self._file = file
+        self._console = rich_console()
+        self._view = progress_view(self._console)
+
+    def prepared(self, prepared: "Prepared") -> None:
+        """Shows the plan."""
+        from darkroom.plan_view import plan_table
+
+        self._registry = prepared.task.registry_root
+        self._prompt = prepared.task.job.spec.subject.instance_prompt
+        self._console.print(plan_table(prepared))
+
+    def progress(self, progress: "Progress") -> None:
+        """Shows a snapshot."""
+        self._view.show(progress)
+
+    def close(self) -> None:
+        """The run ended, well or not."""
+        self._view.close()
+
+    def finished(self, result: "TrainResult") -> None:
+        """Shows the model and what to do next."""
+        entry = result.entry
+        if entry is None:
+            name = result.stop_signal.name if result.stop_signal else "a request"
+            complain(f"stopped by {name} and saved at step {result.steps}; to go on:")
+            complain(f"  darkroom train {self._file}")
+            return
+        say(f"model {entry.model_id}, digest {entry.digest[:12]}, is in {_short(entry.folder)}")
+        say("next:")
+        say(f"  darkroom serve --registry {_short(self._registry)}")
+        say(
+            f'  darkroom generate "{self._prompt}" --model {entry.model_id}'
+            f" --output {entry.name}.png"
+        )
+
+
+def _short(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+class JsonReport:
+    """For programs: an object a line, told apart by `event`."""
+
+    def prepared(self, prepared: "Prepared") -> None:
+        """Prints the plan."""
+        from darkroom.plan_view import plan_json
+
+        print_json({"event": "plan", **plan_json(prepared)})
+
+    def progress(self, progress: "Progress") -> None:
+        """Prints a snapshot."""
+        print_json({"event": "progress", **progress.model_dump(mode="json")})
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def finished(self, result: "TrainResult") -> None:
+        """Prints the result."""
+        print_json({"event": "result", **_result_json(result)})
+
+
+def _result_json(result: "TrainResult") -> dict[str, Any]:
+    entry = result.entry
+    found: dict[str, Any] = {"status": result.status.value, "steps": result.steps}
+    found["resumed_from"] = result.resumed_from
+    found["stop_signal"] = result.stop_signal.name if result.stop_signal else None
+    if entry is not None:
+        found["model"] = entry.model_id
+        found |= {"digest": entry.digest, "folder": str(entry.folder)}
+    return found

@@ -1,0 +1,47 @@
+"""What the commands print with: text for people, JSON for programs. Rich is loaded when it is used."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOG_COLUMNS: Final = 120
+"""Width of tables where there is no terminal."""
+
+
+def say(text: str) -> None:
+    """Prints lines of a result."""
+    print(text, flush=True)
+
+
+def complain(text: str) -> None:
+    """Prints an error or a warning."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """Prints a JSON value on one line, for a program."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def rich_console() -> "Console":
+    """For tables and bars, on the standard output; logs and pipes have wide lines."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints a table without lines; a terminal's width is kept, nothing is cut off."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold", header_style="bold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    rich_console().print(table)

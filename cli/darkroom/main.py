@@ -1,0 +1,101 @@
+"""Puts the subcommands together. Heavy imports happen inside the commands, so that --help is quick.
+
+Exit codes: 0 done, 1 the job or request is wrong or failed, 2 wrong usage, 130 SIGINT, 143 SIGTERM.
+"""
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from darkroom.commands import (
+    classify,
+    demo,
+    doctor,
+    generate,
+    init,
+    lint,
+    models,
+    serve,
+    train,
+)
+from darkroom.console import complain
+from darkroom.errors import expected_errors
+from darkroom.options import examples
+
+
+class PlainErrors(TyperGroup):
+    """Prints the errors that speak to the user without a traceback, and exits with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.TyperException):
+            raise
+        except typer.Abort as error:  # Ctrl-C at a question
+            raise typer.Exit(128 + signal.SIGINT) from error
+        except Exception as error:
+            if not isinstance(error, expected_errors()):
+                raise
+            complain(str(error))
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=PlainErrors,
+    name="darkroom",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help is quicker, and keeps the examples as they are
+    epilog=examples(
+        "darkroom init my-dog.yaml              # asks what it needs",
+        "darkroom lint my-dog.yaml              # says what is wrong, and where",
+        "darkroom train my-dog.yaml             # shows the plan, trains, publishes",
+        "darkroom serve --registry models",
+        'darkroom generate "a photo of sks dog in the snow" --model my-dog --output dog.png',
+    ),
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"darkroom {version('darkroom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def darkroom(
+    show_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Personalise text-to-image diffusion models with a few photos, and serve them."""
+
+
+app.command(epilog=init.EXAMPLES)(init.init)
+app.command(epilog=lint.EXAMPLES)(lint.lint)
+app.command(epilog=train.EXAMPLES)(train.train)
+app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command(epilog=generate.EXAMPLES)(generate.generate)
+app.command(epilog=classify.EXAMPLES)(classify.classify)
+app.add_typer(models.app)
+app.command(epilog=demo.EXAMPLES)(demo.demo)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """Entry point of `darkroom`; SIGTERM unwinds like Ctrl-C, so that servers are stopped too."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app()

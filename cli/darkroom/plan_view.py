@@ -1,0 +1,93 @@
+"""Shows what a run will do, before it does it."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from darkroom_trainer.run import Prepared
+
+
+def plan_table(prepared: "Prepared") -> Table:
+    """The plan as a table of two columns."""
+    job = prepared.task.job
+    table = Table(title=f"Plan of {job.metadata.name}", title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in _facts(prepared).items():
+        table.add_row(name, value)
+    return table
+
+
+def plan_json(prepared: "Prepared") -> dict[str, Any]:
+    """The plan for a program."""
+    plan = prepared.plan
+    return {
+        "photos": list(plan.photos),
+        "quarantined": [{"name": bad.name, "reason": bad.reason} for bad in plan.quarantined],
+        "steps": plan.steps,
+        "world_size": plan.world_size,
+        "global_batch_size": plan.global_batch_size,
+        "zero_stage": plan.zero_stage,
+        "precision": plan.precision.value,
+        "device": plan.device,
+        "class_images": plan.class_images,
+        "class_images_to_make": plan.class_images_to_make,
+        "predicted_peak_memory_bytes": plan.predicted_peak_memory_bytes,
+        "estimated_seconds": round(plan.estimated_seconds, 1),
+        "resumed_from": prepared.resumed_from,
+        "registry": str(prepared.task.registry_root),
+        "run_folder": str(prepared.task.run_folder),
+        "warnings": list(prepared.warnings),
+    }
+
+
+def duration(seconds: float) -> str:
+    """A duration in words of at most two parts: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest_s} s"
+    hours, rest_min = divmod(minutes, 60)
+    if hours == 0:
+        return f"{minutes} min {rest_s} s" if rest_s else f"{minutes} min"
+    return f"{hours} h {rest_min} min" if rest_min else f"{hours} h"
+
+
+def _facts(prepared: "Prepared") -> dict[str, str]:
+    plan, task = prepared.plan, prepared.task
+    subject = task.job.spec.subject
+    facts = {
+        "subject": f'"{subject.instance_prompt}"',
+        "base model": f"{task.base.uri} ({task.base.digest[:12]})",
+        "photos": f"{len(plan.photos)} kept, {len(plan.quarantined)} set aside",
+        "class images": _class_images(prepared),
+        "steps": _steps(prepared),
+        "workers": f"{plan.world_size} on {plan.device}, {plan.precision.value},"
+        f" ZeRO stage {plan.zero_stage}",
+        "memory": f"about {plan.predicted_peak_memory_bytes / 2**30:.1f} GiB a worker",
+        "time": f"very roughly {duration(plan.estimated_seconds)}",
+        "checkpoints": str(task.run_folder),
+        "model goes to": str(task.registry_root),
+    }
+    if prepared.warnings:
+        facts["mind"] = "\n".join(f"- {warning}" for warning in prepared.warnings)
+    return facts
+
+
+def _class_images(prepared: "Prepared") -> str:
+    plan = prepared.plan
+    if not plan.class_images:
+        return "none: no prior preservation"
+    reused = plan.class_images - plan.class_images_to_make
+    prompt = prepared.task.job.spec.subject.class_prompt
+    return f'{plan.class_images_to_make} to make, {reused} to reuse ("{prompt}")'
+
+
+def _steps(prepared: "Prepared") -> str:
+    plan = prepared.plan
+    images = f"{plan.steps} of {plan.global_batch_size} photos each"
+    if plan.class_images:
+        images += f" and {plan.global_batch_size} class images"
+    if prepared.resumed_from is not None:
+        images += f"; goes on from step {prepared.resumed_from}"
+    return images

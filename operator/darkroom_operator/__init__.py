@@ -1,0 +1,1 @@
+"""The kopf operator: watches PersonalizationJobs and launches Ray jobs for them."""

@@ -1,0 +1,156 @@
+"""Runs the command, and builds registries whose models are small text files."""
+
+import base64
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+
+@pytest.fixture
+def darkroom():
+    """Runs `darkroom ARGUMENTS` in this process: `.exit_code`, `.stdout`, `.stderr`."""
+    from darkroom.main import app
+
+    def run(*arguments, **options):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def darkroom_process():
+    """Runs `python -m darkroom ARGUMENTS` as a process of its own."""
+
+    def run(*arguments, **options):
+        command = [sys.executable, "-m", "darkroom", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+    return run
+
+
+@pytest.fixture
+def publish_model():
+    """Publishes a model of two small files into a registry, as the trainer does with real ones."""
+    from darkroom_api.artifact import (
+        ArtifactKind,
+        BaseReference,
+        ModelManifest,
+        Training,
+        content_digest,
+    )
+    from darkroom_api.integrity import hash_folder, seal
+    from darkroom_api.registry import publish, staging_folder
+
+    def build(root, name, namespace="default", content="weights"):
+        folder = staging_folder(root, namespace, name)
+        folder.mkdir()
+        (folder / "unet").mkdir()
+        (folder / "unet" / "weights.safetensors").write_text(content)
+        (folder / "README.md").write_text("a model")
+        files = hash_folder(folder)
+        manifest = ModelManifest(
+            kind=ArtifactKind.SUBJECT_MODEL,
+            name=name,
+            namespace=namespace,
+            files=files,
+            digest=content_digest(files),
+            base=BaseReference(uri="builtin:miniature", digest="0" * 64),
+            training=Training(
+                spec={},
+                instance_prompt="a photo of sks dog",
+                class_prompt="a photo of a dog",
+                steps=150,
+                seed=42,
+                created="2026-11-24T00:00:00Z",
+                versions={},
+            ),
+        )
+        seal(folder, manifest)
+        return publish(folder, root)
+
+    return build
+
+
+@pytest.fixture
+def valid_job(tmp_path, darkroom):
+    """A job file over the miniature with four photos that are in the way of nothing."""
+    file = tmp_path / "rex.yaml"
+    arguments = ("--kind", "Animal", "--class-noun", "dog", "--photos", tmp_path / "photos")
+    assert darkroom("init", file, *arguments).exit_code == 0
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("DARKROOM_")]:
+        monkeypatch.delenv(name)
+
+
+class SquaresBackend:
+    """Draws squares in one colour, behind the server's real routes."""
+
+    async def draw(self, request):
+        from darkroom_serving.errors import ApiError
+        from darkroom_serving.wire import ImageData, ImagesResponse
+
+        if request.model not in (None, "rex"):
+            raise ApiError(404, f"model: {request.model} does not exist", "model", "no_model")
+        seed = 11 if request.seed is None else request.seed
+        sides = request.sides or (16, 16)
+        images = [
+            ImageData(b64_json=_square(sides, seed + number), seed=seed + number)
+            for number in range(request.n)
+        ]
+        warnings = ["the prompt was cut off"] if len(request.prompt) > 100 else []
+        return ImagesResponse(created=0, data=images, warnings=warnings)
+
+    async def classify(self, picture, top_k):
+        from darkroom_serving.wire import ClassifyResponse, Prediction
+
+        scores = {"dog": 0.75, "cat": 0.25}
+        predictions = [Prediction(label=label, score=score) for label, score in scores.items()]
+        return ClassifyResponse(model="squares", predictions=predictions[:top_k])
+
+    async def list_models(self):
+        from darkroom_serving.wire import ModelCard
+
+        return [
+            ModelCard(id=name, created=0, owned_by="default", digest="0" * 64)
+            for name in ("base", "rex")
+        ]
+
+    async def check_ready(self):
+        return None
+
+
+def _square(sides, seed):
+    buffer = io.BytesIO()
+    Image.new("RGB", sides, (seed % 256, 0, 0)).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.fixture(scope="session")
+def server_url():
+    """A server with the real routes, over squares."""
+    import uvicorn
+
+    from darkroom_serving.routes import build_app
+    from darkroom_serving.settings import Limits
+
+    app = build_app(SquaresBackend(), Limits())
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()

@@ -1,0 +1,146 @@
+"""The command as a whole: help, exit codes, what it imports, and its reference page."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from darkroom import reference
+from darkroom.commands import init as init_command
+from darkroom.main import app
+from darkroom.server_process import free_port
+
+HEAVY = ("torch", "ray", "diffusers", "transformers", "deepspeed", "rich", "httpx2", "PIL")
+
+
+def commands(command=None, names=()):
+    command = command or typer.main.get_command(app)
+    yield names, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*names, name))
+
+
+NAMES = [names for names, _ in commands()]
+
+
+def test_all_commands_are_there():
+    assert {names[0] for names in NAMES if len(names) == 1} == {
+        "init",
+        "lint",
+        "train",
+        "serve",
+        "generate",
+        "classify",
+        "models",
+        "demo",
+        "doctor",
+    }
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+def test_every_help_has_an_example_of_that_command(names, darkroom):
+    result = darkroom(*names, "--help")
+    assert result.exit_code == 0
+    _, _, examples = result.stdout.partition("Examples:\n")
+    assert " ".join(("darkroom", *names)) in examples
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+def test_every_option_says_what_it_does(names):
+    command = dict(commands())[names]
+    assert command.help
+    assert all(parameter.help for parameter in command.params)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import darkroom",
+        "import darkroom.main",
+        "from typer.testing import CliRunner; from darkroom.main import app;"
+        " assert CliRunner().invoke(app, ['train', '--help']).exit_code == 0",
+    ],
+    ids=["package", "command", "help"],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code):
+    check = f"{code}; import sys; print(*(name for name in {HEAVY} if name in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_lint_needs_no_machine_learning(valid_job):
+    check = (
+        "import sys; from typer.testing import CliRunner; from darkroom.main import app;"
+        f" assert CliRunner().invoke(app, ['lint', {str(valid_job)!r}]).exit_code == 0;"
+        " print(*(name for name in ('torch', 'ray', 'diffusers') if name in sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_the_client_is_exported():
+    import darkroom
+
+    assert {"Client", "AsyncClient", "DarkroomError"} <= set(darkroom.__all__)
+    assert all(getattr(darkroom, name).__name__ == name for name in darkroom.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        darkroom.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--version"], 0),
+        (["lint", "absent.yaml"], 1),
+        (["models", "list", "--registry", "absent"], 1),
+        (["lint"], 2),
+        (["paint"], 2),
+        (["train", "job.yaml", "--metrics-port", "0"], 2),
+    ],
+    ids=str,
+)
+def test_exit_codes(arguments, code, darkroom_process, tmp_path):
+    run = darkroom_process(*arguments, cwd=tmp_path)
+    assert run.returncode == code
+    assert "Traceback" not in run.stderr
+    assert bool(run.stderr) == (code != 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_ends_the_command_with_its_own_code(number, code, tmp_path):
+    pipe = tmp_path / "picture.png"
+    os.mkfifo(pipe)
+    process = subprocess.Popen([sys.executable, "-m", "darkroom", "classify", str(pipe)])
+    with pipe.open("wb"):  # opens when the command has begun to read, and keeps it waiting
+        process.send_signal(number)
+        assert process.wait() == code
+
+
+def test_giving_up_at_a_question_ends_with_the_code_of_ctrl_c(tmp_path, darkroom, monkeypatch):
+    monkeypatch.setattr(init_command, "has_terminal", lambda: True)
+    result = darkroom("init", tmp_path / "rex.yaml", input="")
+    assert result.exit_code == 130
+    assert not (tmp_path / "rex.yaml").exists()
+
+
+def test_an_occupied_port_is_said_before_anything_starts(tmp_path, darkroom, server_url):
+    port = server_url.rpartition(":")[2]
+    result = darkroom("serve", "--registry", tmp_path, "--port", port)
+    assert result.exit_code == 1
+    assert f"--port: 127.0.0.1:{port} can't be used" in result.stderr
+
+
+def test_a_base_model_that_is_not_there_is_said(tmp_path, darkroom):
+    arguments = ("--port", free_port(), "--base", tmp_path / "absent")
+    result = darkroom("serve", "--registry", tmp_path, *arguments)
+    assert result.exit_code == 1
+    assert "--base" in result.stderr
+
+
+def test_the_reference_page_is_up_to_date():
+    assert reference.TARGET.read_text() == reference.render(), "run python -m darkroom.reference"

@@ -1,0 +1,59 @@
+"""`darkroom lint`: every problem with its field and its fix."""
+
+import json
+
+
+def test_a_valid_job_is_ok(valid_job, tmp_path, darkroom):
+    (tmp_path / "photos").mkdir()
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 0
+    assert result.stdout == f"{valid_job}: ok\n"
+    assert result.stderr == ""
+
+
+def test_every_problem_is_a_line_with_field_and_fix(valid_job, darkroom):
+    text = valid_job.read_text()
+    text = text.replace("maxSteps: 150", "maxStep: 150").replace('"4e-4"', "4e-4")
+    valid_job.write_text(text.replace("workers: 1", "workers: 0"))
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith(f"{valid_job}: spec.") and "; " in line for line in lines)
+    assert any("maxStep: unknown field; did you mean maxSteps?" in line for line in lines)
+    assert any("spec.scale.workers: must be at least 1" in line for line in lines)
+    assert result.stdout == ""
+
+
+def test_one_bad_file_does_not_hide_the_others(valid_job, tmp_path, darkroom):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("spec: [")
+    result = darkroom("lint", broken, valid_job, tmp_path / "absent.yaml")
+    assert result.exit_code == 1
+    assert f"{broken}: broken YAML at line 1" in result.stderr
+    assert "absent.yaml: does not exist; write one with: darkroom init" in result.stderr
+    assert f"{valid_job}: ok" in result.stdout
+
+
+def test_photos_that_are_not_there_are_a_warning(valid_job, tmp_path, darkroom):
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 0
+    assert "warning: spec.subject.images.uri" in result.stderr
+    assert str(tmp_path / "photos") in result.stderr
+
+
+def test_json_for_programs(valid_job, darkroom):
+    valid_job.write_text(valid_job.read_text().replace("maxSteps: 150", "maxSteps: 0"))
+    result = darkroom("lint", valid_job, "--json")
+    assert result.exit_code == 1
+    (finding,) = json.loads(result.stdout)
+    assert finding["field"] == "spec.training.maxSteps"
+    assert finding["severity"] == "error"
+    assert finding["fix"]
+
+
+def test_the_examples_are_clean(darkroom, request):
+    examples = sorted((request.config.rootpath / "examples").glob("*.yaml"))
+    assert len(examples) >= 2
+    result = darkroom("lint", *examples)
+    assert result.exit_code == 0, result.stderr

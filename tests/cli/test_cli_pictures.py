@@ -1,0 +1,100 @@
+"""`darkroom generate` and `classify`: files that say how they were made, and none overwritten."""
+
+import json
+
+from PIL import Image
+
+from darkroom.pictures import with_text
+from darkroom.server_process import free_port
+
+
+def test_a_picture_says_how_it_was_made(tmp_path, server_url, darkroom):
+    output = tmp_path / "dog.png"
+    arguments = ("--model", "rex", "--seed", 7, "--size", "24x24", "--url", server_url)
+    result = darkroom("generate", "a photo of sks dog", "--output", output, *arguments)
+    assert result.exit_code == 0, result.output
+    with Image.open(output) as image:
+        assert image.size == (24, 24)
+        assert image.text == {"prompt": "a photo of sks dog", "seed": "7", "model": "rex"}
+
+
+def test_several_pictures_are_numbered(tmp_path, server_url, darkroom):
+    arguments = ("-n", 3, "--seed", 5, "--url", server_url, "--json")
+    result = darkroom("generate", "a dog", "--output", tmp_path / "dog.png", *arguments)
+    assert result.exit_code == 0, result.output
+    names = ["dog-1.png", "dog-2.png", "dog-3.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["seed"] for line in lines] == [5, 6, 7]
+    assert [line["file"] for line in lines] == [str(tmp_path / name) for name in names]
+
+
+def test_no_file_is_overwritten_without_force(tmp_path, server_url, darkroom):
+    (tmp_path / "dog-2.png").write_text("precious")
+    arguments = ("generate", "a dog", "-n", 2, "--output", tmp_path / "dog.png")
+    result = darkroom(*arguments, "--url", server_url)
+    assert result.exit_code == 1
+    assert "dog-2.png exists" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["dog-2.png"]
+    assert (tmp_path / "dog-2.png").read_text() == "precious"
+    assert darkroom(*arguments, "--url", server_url, "--force").exit_code == 0
+
+
+def test_a_folder_that_is_missing_is_said_before_anything_is_drawn(tmp_path, darkroom):
+    url = f"http://127.0.0.1:{free_port()}"
+    output = tmp_path / "nowhere" / "dog.png"
+    result = darkroom("generate", "a dog", "--output", output, "--url", url)
+    assert result.exit_code == 1
+    assert "its folder does not exist" in result.stderr
+
+
+def test_a_refusal_is_printed_plainly(tmp_path, server_url, darkroom):
+    output = tmp_path / "dog.png"
+    result = darkroom("generate", "a dog", "--output", output, "--steps", 0, "--url", server_url)
+    assert result.exit_code == 1
+    assert "num_inference_steps" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not output.exists()
+
+
+def test_the_servers_warnings_are_printed(tmp_path, server_url, darkroom):
+    output = tmp_path / "dog.png"
+    result = darkroom("generate", "long " * 40, "--output", output, "--url", server_url)
+    assert result.exit_code == 0
+    assert "warning: the prompt was cut off" in result.stderr
+
+
+def test_text_that_the_server_wrote_stays(tmp_path, server_url, darkroom):
+    output = tmp_path / "dog.png"
+    darkroom("generate", "größer", "--output", output, "--seed", 1, "--url", server_url)
+    written = output.read_bytes()
+    assert with_text(written, {"prompt": "another"}) == written
+    with Image.open(output) as image:
+        assert image.text["prompt"] == "größer"
+
+
+def test_pictures_are_classified_in_a_table_or_json(tmp_path, server_url, darkroom):
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        Image.new("RGB", (8, 8)).save(file)
+    result = darkroom("classify", *files, "--url", server_url)
+    assert result.exit_code == 0
+    assert result.stdout.count("dog") == 2
+    assert "75.0%" in result.stdout
+    result = darkroom("classify", *files, "--top-k", 1, "--json", "--url", server_url)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == list(map(str, files))
+    assert lines[0]["predictions"] == [{"label": "dog", "score": 0.75}]
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path, darkroom):
+    result = darkroom("classify", tmp_path / "absent.png")
+    assert result.exit_code == 1
+    assert "absent.png: can't be read: No such file or directory" in result.stderr
+
+
+def test_a_server_that_does_not_run_is_said(tmp_path, darkroom):
+    url = f"http://127.0.0.1:{free_port()}"
+    result = darkroom("generate", "a dog", "--output", tmp_path / "dog.png", "--url", url)
+    assert result.exit_code == 1
+    assert result.stderr == f"can't reach {url}: is darkroom serve running there?\n"

@@ -1,0 +1,111 @@
+"""`darkroom train`: the plan, and what it says when a job can't work; real runs are in tests/e2e."""
+
+import json
+import socket
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CONFIGS = {
+    "model_index.json": {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    },
+    "unet/config.json": {"sample_size": 16, "block_out_channels": [8, 16]},
+    "vae/config.json": {"block_out_channels": [8, 8, 8]},
+    "text_encoder/config.json": {"max_position_embeddings": 77},
+    "tokenizer/tokenizer_config.json": {"model_max_length": 77},
+    "tokenizer/vocab.json": {"<|startoftext|>": 0, "<|endoftext|>": 1},
+    "scheduler/scheduler_config.json": {},
+}
+WEIGHTS = (
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+    "text_encoder/model.safetensors",
+)
+
+
+@pytest.fixture
+def job(tmp_path, darkroom):
+    """A job over four photos and a base model whose weights are one number each: enough to plan."""
+    base = tmp_path / "base"
+    for name, value in CONFIGS.items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_text(json.dumps(value))
+    (base / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    for name in WEIGHTS:
+        (base / name).write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(4):
+        pixels = np.full((48, 64, 3), number, dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    file = tmp_path / "rex.yaml"
+    flags = ("--kind", "Animal", "--class-noun", "dog", "--photos", photos)
+    assert darkroom("init", file, *flags, "--output", "file:models").exit_code == 0
+    file.write_text(file.read_text().replace("uri: builtin:miniature", "uri: file:base"))
+    return file
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(job, tmp_path, darkroom):
+    (tmp_path / "photos" / "notes.txt").write_text("shopping")
+    before = sorted(tmp_path.rglob("*"))
+    result = darkroom("train", job, "--dry-run", "--work-dir", tmp_path / "work")
+    assert result.exit_code == 0, result.output
+    for text in ("4 kept, 1 set aside", "150 of 4 photos", "48 to make, 0 to reuse", "notes.txt"):
+        assert text in result.stdout
+    assert "very roughly" in result.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_plan_for_programs(job, tmp_path, darkroom):
+    result = darkroom("train", job, "--dry-run", "--json", "--work-dir", tmp_path / "work")
+    plan = json.loads(result.stdout)
+    assert plan["event"] == "plan"
+    assert len(plan["photos"]) == 4
+    assert (plan["steps"], plan["world_size"], plan["class_images_to_make"]) == (150, 1, 48)
+    assert plan["registry"] == str(tmp_path / "models")
+    assert plan["resumed_from"] is None
+
+
+def test_the_work_folder_comes_from_the_environment(job, tmp_path, darkroom):
+    environment = {"DARKROOM_WORK_DIR": str(tmp_path / "elsewhere")}
+    result = darkroom("train", job, "--dry-run", "--json", env=environment)
+    assert json.loads(result.stdout)["run_folder"] == str(tmp_path / "elsewhere/default/rex")
+
+
+def test_too_few_good_photos_are_an_error_that_lists_every_reason(job, tmp_path, darkroom):
+    photos = tmp_path / "photos"
+    (photos / "0.png").write_bytes(b"")
+    (photos / "1.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    result = darkroom("train", job, "--work-dir", tmp_path / "work")
+    assert result.exit_code == 1
+    assert "spec.subject.images: at least 3 photos are needed" in result.stderr
+    assert "- 0.png: is empty" in result.stderr
+    assert "- 1.png: is an SVG drawing" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_job_file_that_is_wrong_is_explained(job, darkroom):
+    job.write_text(job.read_text().replace("maxSteps: 150", "maxSteps: many"))
+    result = darkroom("train", job)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{job}: spec.training.maxSteps: ")
+
+
+def test_an_occupied_metrics_port_is_said(job, tmp_path, darkroom):
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = darkroom("train", job, "--metrics-port", port, "--work-dir", tmp_path / "work")
+    assert result.exit_code == 1
+    assert f"--metrics-port: port {port} can't be used" in result.stderr
