@@ -1,0 +1,60 @@
+"""One process of our training loop with a time stamp after each step: `python -m benchmarks.time_ours JOB OUT`.
+
+The same worker that Ray Train runs, in a process group of one.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch.distributed as dist
+
+from darkroom_api.load import load_job
+from darkroom_trainer import loop
+from darkroom_trainer.run import RunOptions, prepare
+from darkroom_trainer.zero import prepare_environment
+
+
+def main() -> None:
+    """Runs the job and writes the times, losses and seconds spent on class images."""
+    job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
+    prepare_environment(use_gpu=False)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29555",
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+    }
+    stamps: list[float] = []
+    losses: list[float] = []
+    prior_seconds = 0.0
+    train_step, complete_prior = loop._train_step, loop._complete_prior
+
+    def timed_step(*arguments: object) -> loop.StepStats:
+        stats = train_step(*arguments)  # type: ignore[arg-type]
+        stamps.append(time.perf_counter())
+        losses.append(stats.losses.total)
+        return stats
+
+    def timed_prior(*arguments: object) -> bool:
+        nonlocal prior_seconds
+        begun = time.perf_counter()
+        done = complete_prior(*arguments)  # type: ignore[arg-type]
+        prior_seconds = time.perf_counter() - begun
+        return done
+
+    loop._train_step, loop._complete_prior = timed_step, timed_prior
+    work = out.parent / "work"
+    task = prepare(load_job(job_file), RunOptions(job_folder=job_file.parent, work_dir=work)).task
+    task.run_folder.mkdir(parents=True, exist_ok=True)
+    dist.init_process_group("gloo")
+    loop.run_worker(task)
+    dist.destroy_process_group()
+    out.write_text(json.dumps({"stamps": stamps, "losses": losses, "prior_seconds": prior_seconds}))
+
+
+if __name__ == "__main__":
+    main()
