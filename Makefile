@@ -6,11 +6,13 @@ SHELL := /usr/bin/env bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What `make cluster-up` starts: tests/cluster/README.md.
+TIER ?= api
 # DeepSpeed's CPU communication extension is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test check format crds requirements bench bench-trainer clean
+.PHONY: help setup demo test check format crds requirements bench bench-trainer cluster-up cluster-down clean
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -50,6 +52,12 @@ bench: bench-trainer ## Run all benchmarks
 
 bench-trainer: setup ## Our training loop beside diffusers' script (DIFFUSERS_DREAMBOOTH_SCRIPT=path)
 	$(BIN)/python -m benchmarks.bench_trainer
+
+cluster-up: setup ## Start a Kubernetes of our own and say how to use it (TIER=api|scale|node)
+	PYTHONPATH=tests/cluster $(BIN)/python -m darkroom_cluster up --tier $(TIER)
+
+cluster-down: setup ## Take it down; nothing of it is left
+	PYTHONPATH=tests/cluster $(BIN)/python -m darkroom_cluster down
 
 clean: ## Remove what was built and trained here; keeps the sources
 	rm -rf $(VENV) demo .darkroom models .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,6 +5,14 @@ import string
 
 import pytest
 
+from darkroom_cluster.fixtures import (  # noqa: F401
+    api_cluster,
+    node_cluster,
+    pytest_addoption,
+    pytest_collection_finish,
+    scale_cluster,
+)
+
 
 def _write_tokenizer(folder):
     """A CLIP tokenizer that knows single letters: enough to tell prompts apart."""

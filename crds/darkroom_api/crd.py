@@ -4,6 +4,7 @@ Pure: models in, a dict or YAML out. What Kubernetes' structural schemas do not 
 with null, `title`) is rewritten here.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -37,16 +38,11 @@ COLUMNS: Final[tuple[dict[str, Any], ...]] = (
         "jsonPath": ".status.progress.etaSeconds",
         "description": "Expected seconds until the last step",
     },
+    {"name": "ATTEMPT", "type": "string", "jsonPath": ".status.attempts[-1:].name"},
     {
         "name": "CHECKPOINT",
         "type": "integer",
         "jsonPath": ".status.checkpoint.step",
-        "priority": 1,
-    },
-    {
-        "name": "ATTEMPT",
-        "type": "string",
-        "jsonPath": ".status.attempts[-1:].name",
         "priority": 1,
     },
     {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
@@ -156,3 +152,11 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+# kubectl reads YAML with go-yaml, for which a bare 5e-6 is a number and not the string it is here.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)

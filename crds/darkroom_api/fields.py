@@ -1,7 +1,7 @@
 """Building blocks of the API's models: the frozen base model and the constrained field types."""
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -12,6 +12,9 @@ DECIMAL_PATTERN: Final = r"^[0-9]{1,6}(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?$"
 
 RFC3339_UTC: Final = r"^2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$"
 """A time as Kubernetes writes it: in UTC, without fractions of a second."""
+
+DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+"""A name that Kubernetes gives to most objects."""
 
 HF_PATTERN: Final = (
     r"hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}@[0-9a-f]{40}"
@@ -37,6 +40,7 @@ ImagesUri = Annotated[
 OutputUri = Annotated[
     str, StringConstraints(pattern=OUTPUT_URI_PATTERN, min_length=1, max_length=512)
 ]
+ObjectName = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
 Decimal = Annotated[str, StringConstraints(pattern=DECIMAL_PATTERN, min_length=1, max_length=24)]
 
 
@@ -69,3 +73,8 @@ class ApiModel(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
     )
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """An object by its fields' Python names; the wire knows only those in camelCase."""
+        return cls.model_validate(fields, by_name=True, by_alias=False)

@@ -10,12 +10,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from darkroom_api import rules
-from darkroom_api.fields import ApiModel, Decimal, ImagesUri, ModelUri, OutputUri, Time
+from darkroom_api.fields import (
+    ApiModel,
+    Decimal,
+    ImagesUri,
+    ModelUri,
+    ObjectName,
+    OutputUri,
+    Time,
+)
 from darkroom_api.names import DEFAULT_NAMESPACE, MAX_NAME_LENGTH
+from darkroom_api.pods import Pods
 from darkroom_api.status import PersonalizationJobStatus
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 IDENTIFIER_PATTERN = r"^[a-z0-9]+$"
 CLASS_NOUN_PATTERN = r"^[A-Za-z0-9]+([ '-][A-Za-z0-9]+)*$"
 
@@ -96,17 +104,14 @@ class Images(ApiModel):
     uri: ImagesUri | None = None
     """Folder of JPEG, PNG or WEBP pictures: `s3://`, `gs://`, `pvc://CLAIM/path`, `file:PATH` or `builtin:mascot`."""
 
-    config_map: (
-        Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
-        | None
-    ) = None
+    config_map: ObjectName | None = None
     """Name of a ConfigMap in the job's namespace that holds the pictures (at most 1 MiB in all)."""
 
 
 class RecordRef(ApiModel):
     """Names the ConfigMap that documents the consent; its content is never copied."""
 
-    name: Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
+    name: ObjectName
     """Name of the ConfigMap in the job's namespace."""
 
 
@@ -310,6 +315,9 @@ class PersonalizationJobSpec(ApiModel):
 
     run_policy: RunPolicy = RunPolicy()
     """How the run is controlled."""
+
+    pods: Pods | None = None
+    """What the job's pods are given on a cluster, besides what the administrator gives all of them."""
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:

@@ -35,3 +35,45 @@ WORK_DIR_ENV: Final = "DARKROOM_WORK_DIR"
 
 BUILTIN_DIR_ENV: Final = "DARKROOM_BUILTIN_DIR"
 """Overrides where the files behind `builtin:` URIs are looked for."""
+
+JOB_LABEL: Final = "darkroom.dev/job"
+"""On everything that the operator makes for a job; the value is the job's name."""
+
+ATTEMPT_LABEL: Final = "darkroom.dev/attempt"
+"""On the RayJob and the pods of an attempt; the value is the RayJob's name."""
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+"""Kueue's label: copied from a job to its RayJobs, whose suspension is then Kueue's."""
+
+QUEUE_PRIORITY_LABEL: Final = "kueue.x-k8s.io/priority-class"
+"""Kueue's label for the priority in a queue, copied as well."""
+
+FINALIZER: Final = "darkroom.dev/model"
+"""On jobs with `output.deletionPolicy: Delete` until their model is removed."""
+
+JOB_FILE: Final = "/etc/darkroom/job.json"
+"""Where the pods of an attempt find the job."""
+
+PHOTOS_DIR_ENV: Final = "DARKROOM_PHOTOS_DIR"
+"""Folder where `subject.images.configMap` is mounted; only on a cluster."""
+
+PROGRESS_URL_ENV: Final = "DARKROOM_PROGRESS_URL"
+"""Where a run PUTs its `ProgressReport`; nowhere when unset."""
+
+PROGRESS_TOKEN_FILE_ENV: Final = "DARKROOM_PROGRESS_TOKEN_FILE"  # noqa: S105 - a path, not a token
+"""File with the bearer token of these requests; read anew for each, since kubelet renews it."""
+
+PROGRESS_AUDIENCE: Final = "darkroom.dev/progress"
+"""Audience of that token: it is good for nothing else."""
+
+STOP_FILE: Final = "stop"
+"""In a run's folder: asks for a checkpoint and an early end."""
+
+RUNNING_FILE: Final = "running"
+"""In a run's folder from the driver's start to its end; a pod that is to go waits until it is gone."""
+
+EXIT_INTERRUPTED: Final = 75
+"""Exit status of a run that was asked to stop and saved: 0 only says that the model is published."""
+
+FAILURE_PREFIX: Final = "darkroom: "
+"""Begins the last line of a failed run's log: `darkroom: <Reason>: <message>`."""

@@ -9,11 +9,10 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from darkroom_api import fields
+from darkroom_api import fields, pods
 from darkroom_api.job import (
     CLASS_NOUN_PATTERN,
     DNS_LABEL,
-    DNS_SUBDOMAIN,
     IDENTIFIER_PATTERN,
     PersonalizationJob,
 )
@@ -42,7 +41,7 @@ class Problem:
 
 PATTERNS: Final[dict[str, str]] = {
     DNS_LABEL: "use lower-case letters, digits and -, beginning and ending with a letter or digit",
-    DNS_SUBDOMAIN: "use lower-case letters, digits, - and .",
+    fields.DNS_SUBDOMAIN: "use lower-case letters, digits, - and .",
     IDENTIFIER_PATTERN: "use lower-case letters and digits, for example sks",
     CLASS_NOUN_PATTERN: "use a plain word, for example dog",
     fields.RFC3339_UTC: "write a time in UTC, for example 2027-06-30T00:00:00Z",
@@ -54,6 +53,11 @@ PATTERNS: Final[dict[str, str]] = {
     " file:PATH or builtin:miniature",
     fields.IMAGES_URI_PATTERN: "use s3://, gs://, pvc://CLAIM/path, file:PATH or builtin:mascot",
     fields.OUTPUT_URI_PATTERN: "use s3://, gs://, pvc://CLAIM/path or file:PATH",
+    pods.QUANTITY_PATTERN: "write a quantity, for example 500m, 4 or 16Gi",
+    pods.LABEL_KEY_PATTERN: "write a label's key, for example nvidia.com/gpu.product",
+    pods.LABEL_VALUE_PATTERN: "use letters, digits, -, _ and .",
+    pods.ENV_NAME_PATTERN: "use letters, digits and _, beginning with a letter or _",
+    pods.CONFIG_KEY_PATTERN: "use letters, digits, -, _ and .",
 }
 """What to write where a pattern does not match."""
 

@@ -125,11 +125,14 @@ TRANSITION_RULES: tuple[Rule, ...] = (
             "output.precision",
         )
     ),
-    Rule(
-        field="validation",
-        message=_IMMUTABLE,
-        cel="has(self.validation) == has(oldSelf.validation)"
-        " && (!has(self.validation) || self.validation == oldSelf.validation)",
+    *(
+        Rule(
+            field=field,
+            message=_IMMUTABLE,
+            cel=f"has(self.{field}) == has(oldSelf.{field})"
+            f" && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        )
+        for field in ("validation", "pods")
     ),
 )
 """Over an old and a new `spec`; their twin is `changed_fields`."""

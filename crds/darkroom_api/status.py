@@ -86,6 +86,18 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost", False, "wait: the next attempt runs on other nodes"
     WORKER_DIED = "WorkerDied", False, "read the worker's log; often the memory is too small"
     RAY_HEAD_DIED = "RayHeadDied", False, "wait for the next attempt; give the head more memory"
+    HOST_OUT_OF_MEMORY = "HostOutOfMemory", False, "raise pods.memory, or lower the batch size"
+    COLLECTIVE_FAILED = "CollectiveFailed", False, "wait; check the network between nodes"
+    GPU_FAILED = "GpuFailed", False, "wait; have the node's GPU and its driver looked at"
+    UNSCHEDULABLE = "Unschedulable", False, "add nodes, or ask for less in scale and pods"
+    IMAGE_PULL_FAILED = "ImagePullFailed", False, "correct the operator's trainer image"
+    VOLUME_MISSING = (
+        "VolumeMissing",
+        False,
+        "create the claim, ConfigMap or Secret that the message names",
+    )
+    LAUNCH_REFUSED = "LaunchRefused", False, "change what the message says; it is tried again"
+    KUBERAY_MISSING = "KubeRayMissing", False, "install KubeRay with the message's command"
 
     # The end, and it is good.
     COMPLETED = "Completed", True, "draw with the model: darkroom generate"
@@ -268,6 +280,19 @@ class Usage(ApiModel):
     queued_seconds: Count
     """Time spent waiting for quota."""
 
+    active_seconds: Count = 0
+    """Length of the attempts that are over; `activeDeadlineSeconds` counts it."""
+
+
+class Retries(ApiModel):
+    """How often the job was started again, by whose fault it was."""
+
+    infrastructure: Count = 0
+    """Attempts that nodes, pods, Ray or a stall ended; `runPolicy.backoffLimit` counts them."""
+
+    preemptions: Count = 0
+    """Attempts that had to make room for others; they have a budget of their own."""
+
 
 class PersonalizationJobStatus(ApiModel):
     """What the operator observed."""
@@ -319,3 +344,6 @@ class PersonalizationJobStatus(ApiModel):
 
     usage: Usage | None = None
     """What the job cost so far."""
+
+    retries: Retries | None = None
+    """How often the job was started again; absent until it was."""

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from darkroom_api.__main__ import CRD_FILE, REFERENCE_FILE, main
+from darkroom_api.crd import render_crd, render_crd_text
 from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.load import _Loader
 from darkroom_api.problems import PATTERNS
 from darkroom_api.reference import EXAMPLE, render_reference
 
@@ -49,6 +52,11 @@ def test_a_misspelt_word_in_the_crd_would_be_found(crd):
 
 def test_the_crd_has_at_most_64_kib():
     assert (ROOT / CRD_FILE).stat().st_size <= 64 * 1024
+
+
+def test_kubectl_reads_what_was_meant():
+    # go-yaml takes a bare 5e-6 for a number; load.py's loader reads as it does.
+    assert yaml.load(render_crd_text(), Loader=_Loader) == render_crd()
 
 
 def test_every_field_is_described(nodes):
@@ -106,7 +114,7 @@ def test_conditions_metrics_and_attempts_are_lists_by_key(nodes):
 def test_the_printer_columns(version):
     columns = version["additionalPrinterColumns"]
     names = [column["name"] for column in columns if column.get("priority", 0) == 0]
-    assert names == ["STATUS", "STEP", "%", "LOSS", "ETA", "AGE"]
+    assert names == ["STATUS", "STEP", "%", "LOSS", "ETA", "ATTEMPT", "AGE"]
     assert columns[0]["jsonPath"] == '.status.conditions[?(@.type=="Succeeded")].reason'
 
 

@@ -67,6 +67,7 @@ CHANGES = {
     "scale.workers": 2,
     "checkpoint.keep": 4,
     "validation": {"prompts": ["a photo of sks dog"]},
+    "pods": {"cpu": "4"},
     "output.uri": "pvc://others",
     "output.precision": "FP32",
 }

@@ -50,5 +50,6 @@ def test_the_reasons_that_end_a_job():
         "Pending", "SpecAccepted", "Queued", "QuotaReserved", "Starting", "Preparing", "Training",
         "Publishing", "CheckpointWritten", "NoCheckpoint", "MakingProgress", "NoProgress",
         "NotSuspended", "Suspending", "Suspended", "Retrying", "Preempted", "NodeLost",
-        "WorkerDied", "RayHeadDied",
+        "WorkerDied", "RayHeadDied", "HostOutOfMemory", "CollectiveFailed", "GpuFailed",
+        "Unschedulable", "ImagePullFailed", "VolumeMissing", "LaunchRefused", "KubeRayMissing",
     }  # fmt: skip

@@ -1,0 +1,227 @@
+"""The only module that talks to the Kubernetes API. What it answers becomes a dict or a typed error.
+
+Writes are server-side applies by one field manager, so repeating one changes nothing. A status carries the
+`resourceVersion` that it was decided on: one that was decided on old news is refused. Nothing is written
+when this process may no longer be the leader, nor by a request that could still be under way then.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import aiohttp
+
+from darkroom_api.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND
+from darkroom_api.status import PersonalizationJobStatus
+from darkroom_operator.errors import (
+    ClusterError,
+    ConflictError,
+    FencedError,
+    GoneError,
+    NotInstalledError,
+    RefusedError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from darkroom_operator.metrics import Metrics
+from darkroom_operator.observed import Job
+from darkroom_operator.resources import JOBS, Resource, resource_of
+
+REQUEST_SECONDS: Final = 10.0
+"""Longest time for a call; kube-apiserver itself gives up after 60 s, a user waits less."""
+
+PAGE_SIZE: Final = 500
+"""Objects in one answer to a list: a bound on memory."""
+
+_APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
+_JSON: Final = {"Content-Type": "application/json"}
+
+Object = dict[str, Any]
+
+
+class Cluster:
+    """Calls to the apiserver."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        server: str,
+        metrics: Metrics,
+        write_seconds: Callable[[], float] = lambda: REQUEST_SECONDS,
+    ) -> None:
+        """`write_seconds` is asked before each write how long it may take; 0 or less forbids it."""
+        self._session, self._server, self._metrics = session, server.rstrip("/"), metrics
+        self._write_seconds = write_seconds
+
+    async def apply(self, manifest: Object, *, force: bool = True) -> Object:
+        """Makes an object, or gives it what the manifest says.
+
+        Without `force`, an object that somebody else made is refused instead of taken over.
+        """
+        resource, metadata = resource_of(manifest), manifest["metadata"]
+        path = resource.path(metadata["namespace"], metadata["name"])
+        return await self._patch(resource, path, manifest, force=force)
+
+    async def apply_status(self, job: Job, status: PersonalizationJobStatus) -> Object:
+        """Writes a job's status; a conflict if the job is not the one that was decided about."""
+        document = _job_manifest(job) | {
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        }
+        document["metadata"]["resourceVersion"] = job.resource_version
+        path = JOBS.path(job.key.namespace, job.key.name, "status")
+        return await self._patch(JOBS, path, document, force=True)
+
+    async def set_finalizer(self, job: Job, *, present: bool) -> Object:
+        """Adds our finalizer to a job, or takes it away."""
+        document = _job_manifest(job)
+        document["metadata"]["finalizers"] = [FINALIZER] if present else []
+        return await self._patch(
+            JOBS, JOBS.path(job.key.namespace, job.key.name), document, force=True
+        )
+
+    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Object:
+        """Deletes the object of that uid, and in the background what it owns."""
+        options = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Background",
+        }
+        return await self._write("DELETE", resource, resource.path(namespace, name), options, _JSON)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """An object, or None when there is none."""
+        try:
+            return await self._call("GET", resource, resource.path(namespace, name))
+        except GoneError:
+            return None
+
+    async def list(
+        self, resource: Resource, namespace: str | None
+    ) -> AsyncIterator[tuple[list[Object], int]]:
+        """All objects of a namespace or of the cluster, page by page, with the list's version."""
+        query: dict[str, str] = {"limit": str(PAGE_SIZE)}
+        if resource.selector is not None:
+            query["labelSelector"] = resource.selector
+        while True:
+            path = f"{resource.path(namespace)}?{urlencode(query)}"
+            page = await self._call("GET", resource, path, verb="list")
+            yield page["items"], int(page["metadata"]["resourceVersion"])
+            if not (following := page["metadata"].get("continue")):
+                return
+            query["continue"] = following
+
+    async def create(
+        self, resource: Resource, namespace: str | None, manifest: Object, *, fenced: bool = True
+    ) -> Object:
+        """Creates an object; a conflict if it is there."""
+        send = self._write if fenced else self._call
+        return await send("POST", resource, resource.path(namespace), manifest, _JSON)
+
+    async def replace(self, resource: Resource, manifest: Object) -> Object:
+        """Replaces an object of the manifest's `resourceVersion`. Not fenced: it is for the Lease."""
+        metadata = manifest["metadata"]
+        path = resource.path(metadata["namespace"], metadata["name"])
+        return await self._call("PUT", resource, path, manifest, _JSON)
+
+    async def _patch(
+        self, resource: Resource, path: str, document: Object, *, force: bool
+    ) -> Object:
+        query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
+        return await self._write("PATCH", resource, f"{path}?{urlencode(query)}", document, _APPLY)
+
+    async def _write(
+        self, method: str, resource: Resource, path: str, body: Object, headers: dict[str, str]
+    ) -> Object:
+        seconds = self._write_seconds()
+        if seconds <= 0:
+            raise FencedError(f"{method} {path}: this process does not lead")
+        return await self._call(method, resource, path, body, headers, seconds=seconds)
+
+    async def _call(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        body: Object | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        verb: str | None = None,
+        seconds: float = REQUEST_SECONDS,
+    ) -> Object:
+        verb = verb or _VERBS[method]
+        begun = time.monotonic()
+        code = "none"
+        try:
+            async with self._session.request(
+                method,
+                self._server + path,
+                data=json.dumps(body) if body is not None else None,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=min(seconds, REQUEST_SECONDS)),
+            ) as response:
+                code = str(response.status)
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            why = str(error) or type(error).__name__
+            raise UnavailableError(f"{method} {path}: {why}") from error
+        finally:
+            self._metrics.api_requests.labels(verb, resource.plural, code).inc()
+            self._metrics.api_seconds.labels(verb, resource.plural).observe(
+                time.monotonic() - begun
+            )
+        if response.status >= 400:
+            failure = error_of(response.status, response.headers.get("Retry-After"), text)
+            if isinstance(failure, ConflictError):
+                self._metrics.api_conflicts.labels(resource.plural).inc()
+            raise failure
+        answer: Object = json.loads(text)
+        return answer
+
+
+def error_of(status: int, retry_after: str | None, text: str) -> ClusterError:
+    """The error for an answer: see the table in `errors`."""
+    body = _status_body(text)
+    message, details = body.get("message", text[:500]), body.get("details") or {}
+    if status == 404:
+        # Without the name of an object, it is the resource itself that is not there.
+        return GoneError(message) if details.get("name") else NotInstalledError(message)
+    if status == 409:
+        causes = {cause.get("reason") for cause in details.get("causes", ())}
+        owned = "FieldManagerConflict" in causes
+        return RefusedError(message) if owned else ConflictError(message)
+    if status == 429:
+        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
+        return TooManyRequestsError(message, seconds)
+    if status == 401 or status >= 500:
+        return UnavailableError(message)
+    return GoneError(message) if status == 410 else RefusedError(message)
+
+
+_VERBS: Final = {
+    "GET": "get",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "patch",
+    "DELETE": "delete",
+}
+
+
+def _status_body(text: str) -> Object:
+    """A `Status` object, or nothing where the answer is plain text."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _job_manifest(job: Job) -> Object:
+    """What an apply to a job begins with. The uid keeps it off a new job of the same name."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": job.key.name, "namespace": job.key.namespace, "uid": job.uid},
+    }

@@ -1,0 +1,164 @@
+"""What to do about a job: the specification of the operator. Pure and level-triggered.
+
+`decide` is given everything that is known and the time, and answers with the status to write and the
+actions to take. It remembers nothing: whatever was missed, repeated or interrupted, the same state has
+the same answer, and once the answer is carried out there is nothing more to do.
+
+The life of a job, by its attempts:
+
+    accepted ──► attempt open ──► started ──► training ──► succeeded: over
+                    ▲   ├── failed by the job's own fault ──────────► over
+                    │   ├── failed otherwise, preempted or stalled ─► over, when the budget is used up
+                    │   │     └── waits, then the next attempt ──┐
+                    │   └── suspended: pods save and go, resumed ┤
+                    └────────────────────────────────────────────┘
+
+An attempt is opened in the status before anything of it exists, and closed before anything of it is
+removed. So the status tells what is wanted: the run of a closed attempt is stopped, that of an open one
+is started if it isn't there. At most one attempt has pods: the next waits until those before are gone.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.status import (
+    Attempt,
+    ConditionStatus,
+    ConditionType,
+    PersonalizationJobStatus,
+    Reason,
+)
+from darkroom_operator import attempts, conditions, reports
+from darkroom_operator.acceptance import objection
+from darkroom_operator.actions import Decision
+from darkroom_operator.announce import events_between
+from darkroom_operator.between import between_attempts
+from darkroom_operator.course import Course, Moment, earliest, over, queued, stops
+from darkroom_operator.endings import after_the_end, deletion
+from darkroom_operator.failures import Finding, cause_of
+from darkroom_operator.observed import Observed, Run, RunState
+from darkroom_operator.pacing import paced
+from darkroom_operator.settings import Settings
+from darkroom_operator.times import format_time, parse_time
+from darkroom_operator.within import in_attempt
+
+
+def decide(observed: Observed, now: datetime, settings: Settings) -> Decision:
+    """The status of a job and what is to be done."""
+    job, moment = observed.job, Moment(observed, now, settings)
+    if job.deleting:
+        return deletion(moment)
+    if conditions.is_over(job.status):
+        return after_the_end(observed, now)
+    course = _course(moment)
+    status = conditions.with_conditions(course.status, course.situation, job.generation, now)
+    if course.situation.outcome is not ConditionStatus.UNKNOWN:
+        status = status.model_copy(update={"completion_time": format_time(now)})
+    again = earliest(now, course.again)
+    decision = Decision(
+        status=status if status != job.status else None,
+        actions=course.actions,
+        events=events_between(job.status, status),
+        again_after=again - now if again is not None else None,
+    )
+    return paced(decision, observed, now, settings)
+
+
+def _course(moment: Moment) -> Course:
+    job = moment.observed.job
+    status = reports.absorbed(job.status, moment.observed.report)
+    refusal = objection(moment.observed, moment.now, moment.settings)
+    # What was accepted once goes on: a consent that expires later does not end a training.
+    if job.spec is None or (refusal is not None and attempts.newest(status) is None):
+        assert refusal is not None
+        return Course(status, over(refusal, objection=refusal))
+    attempt = attempts.current(status)
+    if attempt is None:
+        return between_attempts(moment, job.spec, status)
+    status = _with_queue_time(moment, attempt, status)
+    if (ended := _end_of(moment, job.spec, attempt, status)) is not None:
+        return _close(moment, job.spec, status, ended)
+    course = in_attempt(moment, attempt, status)
+    return replace(
+        course, again=earliest(moment.now, course.again, *_limits(moment, job.spec, status))
+    )
+
+
+def _end_of(
+    moment: Moment,
+    spec: PersonalizationJobSpec,
+    attempt: Attempt,
+    status: PersonalizationJobStatus,
+) -> Finding | None:
+    """Why an open attempt is over; None while it goes on."""
+    run, policy = moment.observed.run(attempt.name), spec.run_policy
+    if run is not None and run.state is RunState.SUCCEEDED:
+        return Finding(Reason.COMPLETED, "the model is published")
+    if run is not None and run.state.is_over:
+        return _failure(moment.observed, run)
+    if policy.suspend:
+        return Finding(Reason.SUSPENDED, "runPolicy.suspend is true")
+    limit = policy.active_deadline_seconds
+    if limit is not None and attempts.active_seconds(status, moment.now) >= limit:
+        return Finding(Reason.DEADLINE_EXCEEDED, f"it was active for {limit} s")
+    moved = reports.last_advance(status, moment.observed.report)
+    patience = timedelta(seconds=policy.progress_deadline_seconds)
+    running = run is not None and run.state is RunState.RUNNING
+    if running and moved is not None and moment.now >= moved + patience:
+        return Finding(Reason.NO_PROGRESS, f"no step for {policy.progress_deadline_seconds} s")
+    return None
+
+
+def _failure(observed: Observed, run: Run) -> Finding:
+    if run.state is RunState.REFUSED:
+        return Finding(Reason.NOT_SUPPORTED, f"KubeRay refuses the RayJob: {run.message}")
+    if run.state is RunState.STOPPED:
+        return Finding(Reason.PREEMPTED, f"somebody stopped {run.name}")
+    report = observed.report
+    failure = report.body.failure if report is not None and report.attempt == run.name else None
+    said = Finding(failure.reason, failure.message) if failure is not None else None
+    return cause_of(said, observed.evidence, run.message)
+
+
+def _close(
+    moment: Moment,
+    spec: PersonalizationJobSpec,
+    status: PersonalizationJobStatus,
+    ended: Finding,
+) -> Course:
+    """Ends the attempt, and the job with it or not."""
+    status = attempts.closed(status, ended.reason, spec.scale, moment.now)
+    waits = queued(moment.observed, moment.observed.run(status.attempts[-1].name))
+    if ended.reason is Reason.COMPLETED:
+        situation = replace(over(ended, outcome=ConditionStatus.TRUE), queued=waits)
+        return Course(status, situation)
+    if ended.reason.is_terminal:
+        return Course(status, replace(over(ended), queued=waits), stops(moment.observed))
+    return between_attempts(moment, spec, status, ended)
+
+
+def _with_queue_time(
+    moment: Moment, attempt: Attempt, status: PersonalizationJobStatus
+) -> PersonalizationJobStatus:
+    """Counts the time in the queue, at the moment when the wait is over."""
+    before = conditions.find(status, ConditionType.QUOTA_RESERVED)
+    waits = queued(moment.observed, moment.observed.run(attempt.name))
+    if before is None or before.status is ConditionStatus.TRUE or waits:
+        return status
+    waited = moment.now - parse_time(before.last_transition_time)
+    return attempts.waited(status, max(0, int(waited / timedelta(seconds=1))))
+
+
+def _limits(
+    moment: Moment, spec: PersonalizationJobSpec, status: PersonalizationJobStatus
+) -> tuple[datetime | None, datetime | None]:
+    """When a deadline of an open attempt comes, if nothing happens until then."""
+    policy = spec.run_policy
+    moved = reports.last_advance(status, moment.observed.report)
+    stall = moved + timedelta(seconds=policy.progress_deadline_seconds) if moved else None
+    limit = policy.active_deadline_seconds
+    if limit is None:
+        return stall, None
+    left = limit - attempts.active_seconds(status, moment.now)
+    return stall, moment.now + timedelta(seconds=left)

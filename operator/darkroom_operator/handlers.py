@@ -1,0 +1,71 @@
+"""Where kopf meets the operator: watches feed the memory and the queue. Nothing is decided here.
+
+kopf swallows the errors of these handlers and never repeats them, so there is nothing in them to fail.
+"""
+
+from typing import Any, Final
+
+import kopf
+
+from darkroom_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
+from darkroom_operator.process import Process
+from darkroom_operator.resources import JOBS, PODS, RAY_JOBS, Resource
+from darkroom_operator.session import new_session
+from darkroom_operator.settings import LauncherKind, Settings
+
+STREAM_SECONDS: Final = 240
+"""Life of a watch's stream: each new one is a sign of life for `/healthz`."""
+
+PAGE_SIZE: Final = 500
+"""Objects in one answer to kopf's first list: a bound on memory."""
+
+
+def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
+    """How kopf works for us."""
+    found = kopf.OperatorSettings()
+    found.posting.enabled = False  # our events have names, so that they are not told twice
+    found.peering.standalone = True  # the Lease decides who acts: peering pauses both of two equals
+    found.scanning.disabled = bool(settings.namespaces)  # it needs cluster-wide rights
+    found.networking.request_timeout = 30  # its default of 5 min stalls an object for so long
+    found.watching.server_timeout = STREAM_SECONDS
+    found.watching.chunk_size = PAGE_SIZE
+    found.watching.label_selectors["ray.io", "v1", "rayjobs"] = JOB_LABEL
+    found.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
+    found.queueing.worker_limit = 64  # unbounded by default
+    return found
+
+
+def new_registry(process: Process) -> kopf.OperatorRegistry:
+    """Handlers that feed a process. A registry of its own: kopf's default one adds logins to ours."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        session = new_session(process.configuration, opened=process.health.opened)
+        return kopf.AiohttpSession(server=process.configuration.host, aiohttp_session=session)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def on_job(event: kopf.RawEvent, **_: Any) -> None:
+        take_in(process, JOBS, event)
+
+    if process.settings.launcher is LauncherKind.KUBERAY:
+
+        @kopf.on.event("ray.io", "v1", "rayjobs", registry=registry)
+        async def on_ray_job(event: kopf.RawEvent, **_: Any) -> None:
+            take_in(process, RAY_JOBS, event)
+
+        @kopf.on.event("", "v1", "pods", registry=registry)
+        async def on_pod(event: kopf.RawEvent, **_: Any) -> None:
+            take_in(process, PODS, event)
+
+    return registry
+
+
+def take_in(process: Process, resource: Resource, event: kopf.RawEvent) -> None:
+    """Takes one event of a watch into the memory, and has its job looked at if that was news."""
+    process.health.heard(resource.plural)
+    store, raw = process.store, event["object"]
+    deleted = event["type"] == "DELETED"
+    key = store.lose(resource, raw) if deleted else store.see(resource, raw)
+    if key is not None:
+        process.queue.add(key)

@@ -1,0 +1,65 @@
+"""What starts and stops an attempt: KubeRay here, an existing Ray cluster in `ray_jobs`."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from darkroom_api.job import PersonalizationJobSpec
+from darkroom_operator.actions import Stop
+from darkroom_operator.cluster import Cluster
+from darkroom_operator.manifests.children import children
+from darkroom_operator.manifests.rayjob import ray_job
+from darkroom_operator.observed import Job, Run
+from darkroom_operator.resources import RAY_JOBS
+from darkroom_operator.settings import Settings
+from darkroom_operator.store import Store
+
+
+class Launcher(Protocol):
+    """Starts, stops and looks after the runs of a job. Each call can be repeated."""
+
+    poll_seconds: float | None
+    """How often running jobs are to be asked after; None when news comes by itself."""
+
+    async def launch(self, job: Job, spec: PersonalizationJobSpec, attempt: str) -> None:
+        """Starts an attempt; nothing changes if it is there."""
+
+    async def stop(self, job: Job, stop: Stop) -> None:
+        """Ends a run, with time to save."""
+
+    async def runs(self, job: Job, seen: tuple[Run, ...]) -> tuple[Run, ...]:
+        """The runs of a job; `seen` are those that the watches brought."""
+
+
+class KubeRayLauncher:
+    """One RayJob, and so one Ray cluster, for each attempt."""
+
+    poll_seconds: float | None = None
+
+    def __init__(
+        self, cluster: Cluster, store: Store, settings: Settings, found: Callable[[], None]
+    ) -> None:
+        """`found` is called when KubeRay's API has answered: from then on its watch must live."""
+        self._cluster, self._store, self._settings = cluster, store, settings
+        self._found = found
+
+    async def launch(self, job: Job, spec: PersonalizationJobSpec, attempt: str) -> None:
+        """Applies the job's file, policies, and last the RayJob: it needs the others.
+
+        The RayJob is not forced: one that somebody else made under that name is left alone, and what
+        Kueue writes into ours as well.
+        """
+        for manifest in children(job, spec, self._settings):
+            await self._cluster.apply(manifest)
+        made = await self._cluster.apply(ray_job(job, spec, attempt, self._settings), force=False)
+        self._store.see(RAY_JOBS, made)
+        self._found()
+
+    async def stop(self, job: Job, stop: Stop) -> None:
+        """Deletes the RayJob: KubeRay stops the driver, then the pods save and go."""
+        answer = await self._cluster.delete(RAY_JOBS, job.key.namespace, stop.run, stop.uid)
+        if answer.get("kind") == "RayJob":
+            self._store.see(RAY_JOBS, answer)
+
+    async def runs(self, job: Job, seen: tuple[Run, ...]) -> tuple[Run, ...]:
+        """The RayJobs as the watch brought them: asking again would double KubeRay's own polling."""
+        return seen

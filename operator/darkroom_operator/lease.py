@@ -1,0 +1,183 @@
+"""Leader election by a Lease: one process writes, the others are warm and take over.
+
+The rules and times of client-go: a holder that has not renewed for 15 s may be replaced, and a holder
+that could not renew for 10 s stops by itself. Between the two lies the time for a write that was under
+way. Clocks of different machines are never compared: what counts is how long the record has not changed
+by this process's own clock.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from darkroom_operator.errors import ClusterError, ConflictError
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 15
+"""Time without a renewal after which others may take over."""
+
+RENEW_DEADLINE_SECONDS: Final = 10
+"""Time without a renewal after which the holder itself stops writing."""
+
+RENEW_SECONDS: Final = 2.0
+"""Time between renewals."""
+
+WATCH_SECONDS: Final = 1.0
+"""Time between looks of a standby: a released Lease is taken within it."""
+
+
+class LeaseApi(Protocol):
+    """Where the Lease is kept."""
+
+    async def read(self) -> dict[str, Any] | None:
+        """The Lease, or None when there is none."""
+
+    async def create(self, lease: dict[str, Any]) -> dict[str, Any]:
+        """Makes it; ConflictError when another was quicker."""
+
+    async def replace(self, lease: dict[str, Any]) -> dict[str, Any]:
+        """Replaces it; ConflictError when it has changed since it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A record and when it was first seen so."""
+
+    version: str
+    holder: str
+    lease_seconds: float
+    transitions: int
+    since: float
+
+
+class Election:
+    """Takes part in the election until told to leave."""
+
+    def __init__(
+        self,
+        api: LeaseApi,
+        *,
+        name: str,
+        namespace: str,
+        identity: str,
+        clock: Callable[[], float],
+        on_change: Callable[[bool], None] = lambda leads: None,
+    ) -> None:
+        """`clock` is monotonic; `on_change` is told when this process begins or ceases to lead."""
+        self._api, self._clock, self._on_change = api, clock, on_change
+        self._name, self._namespace, self._identity = name, namespace, identity
+        self._seen: _Seen | None = None
+        self._renewed = float("-inf")
+        self._leads = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process may act."""
+        return self.write_seconds() > 0
+
+    def write_seconds(self) -> float:
+        """How long a write that begins now may take: it must end before others may lead."""
+        since = self._clock() - self._renewed
+        if not self._leads or since >= RENEW_DEADLINE_SECONDS:
+            return 0.0
+        return LEASE_SECONDS - since
+
+    async def run(self) -> None:
+        """Acquires, renews, and acquires again when it was lost; until cancelled."""
+        while True:
+            await self.turn()
+            await asyncio.sleep(RENEW_SECONDS if self._leads else WATCH_SECONDS)
+
+    async def turn(self) -> None:
+        """Looks once at the Lease, and takes or renews it where that is allowed."""
+        begun = self._clock()
+        try:
+            async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
+                held = await self._acquire_or_renew()
+        except (ClusterError, TimeoutError) as error:
+            logger.warning("lease: %s", str(error) or "no answer")
+            # Whoever leads goes on until the deadline: the apiserver may be back by then.
+            self._set(self._leads and begun < self._renewed + RENEW_DEADLINE_SECONDS)
+            return
+        if held:
+            self._renewed = begun
+        self._set(held)
+
+    async def release(self) -> None:
+        """Lets go, so that another can lead at once."""
+        if not self._leads or self._seen is None:
+            return
+        self._set(False)
+        record = self._record(holder="", seconds=1, transitions=self._seen.transitions)
+        try:
+            await self._api.replace(record)
+        except ClusterError as error:
+            logger.warning("lease: not released, it runs out by itself: %s", error)
+
+    async def _acquire_or_renew(self) -> bool:
+        raw = await self._api.read()
+        if raw is None:
+            return await self._send(self._api.create, self._record(transitions=0, version=None))
+        seen = self._look(raw)
+        if seen.holder == self._identity:
+            return await self._send(self._api.replace, self._record(transitions=seen.transitions))
+        if seen.holder and self._clock() < seen.since + seen.lease_seconds:
+            return False
+        return await self._send(self._api.replace, self._record(transitions=seen.transitions + 1))
+
+    async def _send(self, send: Callable[[dict[str, Any]], Any], record: dict[str, Any]) -> bool:
+        try:
+            self._look(await send(record))
+        except ConflictError:
+            return False
+        return True
+
+    def _look(self, raw: dict[str, Any]) -> _Seen:
+        """Takes a record in; its age counts from when it was first seen."""
+        spec = raw.get("spec", {})
+        seen = _Seen(
+            version=raw["metadata"].get("resourceVersion", ""),
+            holder=spec.get("holderIdentity") or "",
+            lease_seconds=spec.get("leaseDurationSeconds", LEASE_SECONDS),
+            transitions=spec.get("leaseTransitions", 0),
+            since=self._clock(),
+        )
+        if self._seen is not None and replace(seen, since=self._seen.since) == self._seen:
+            return self._seen
+        self._seen = seen
+        return seen
+
+    def _record(
+        self,
+        *,
+        transitions: int,
+        holder: str | None = None,
+        seconds: int = LEASE_SECONDS,
+        version: str | None = "",
+    ) -> dict[str, Any]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        metadata = {"name": self._name, "namespace": self._namespace}
+        if version is not None and self._seen is not None:
+            metadata["resourceVersion"] = self._seen.version
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": metadata,
+            "spec": {
+                "holderIdentity": self._identity if holder is None else holder,
+                "leaseDurationSeconds": seconds,
+                "leaseTransitions": transitions,
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        }
+
+    def _set(self, leads: bool) -> None:
+        if leads != self._leads:
+            self._leads = leads
+            logger.info("lease: %s", "leading" if leads else "not leading")
+            self._on_change(leads)

@@ -1,0 +1,207 @@
+"""Reads what the cluster sends into what the operator thinks in. Raw dicts end here."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.load import JobFileError, parse_job
+from darkroom_api.names import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, KIND
+from darkroom_api.status import PersonalizationJobStatus
+from darkroom_operator.observed import CleanupState, Job, Key, Pod, Run, RunState
+from darkroom_operator.times import parse_time
+
+Raw = Mapping[str, Any]
+"""An object as the API sends it."""
+
+MESSAGE_LENGTH: Final = 4000
+"""Characters of a run's message that are kept: the end of the driver's log, where its last words are."""
+
+_STATES: Final = {
+    "Complete": RunState.FAILED,
+    "Failed": RunState.FAILED,
+    "ValidationFailed": RunState.REFUSED,
+    "Suspending": RunState.QUEUED,
+    "Suspended": RunState.QUEUED,
+    "Running": RunState.RUNNING,
+}
+"""Ours for KubeRay's `jobDeploymentStatus`; anything else is on its way."""
+
+_WAITING: Final = ("ContainerCreating", "PodInitializing", "")
+"""Reasons of a waiting container that are no trouble."""
+
+
+def job_key(raw: Raw) -> Key:
+    """Namespace and name of a job."""
+    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
+def owner_key(raw: Raw) -> Key | None:
+    """The job that a RayJob or a pod belongs to, by its label."""
+    name = raw["metadata"].get("labels", {}).get(JOB_LABEL)
+    return Key(raw["metadata"]["namespace"], name) if name else None
+
+
+def resource_version(raw: Raw) -> int:
+    """How new an object is. Kubernetes promises that these numbers can be compared (KEP-5504)."""
+    version = raw["metadata"].get("resourceVersion", "0")
+    return int(version) if version.isdigit() else 0
+
+
+def compact(raw: Raw) -> bytes:
+    """What of a job is kept in memory: 10,000 parsed jobs would be too many."""
+    metadata = raw["metadata"]
+    kept = {
+        "metadata": {
+            key: metadata[key]
+            for key in (
+                "namespace",
+                "name",
+                "uid",
+                "generation",
+                "resourceVersion",
+                "labels",
+                "deletionTimestamp",
+                "finalizers",
+            )
+            if key in metadata
+        },
+        "spec": raw.get("spec"),
+        "status": raw.get("status"),
+    }
+    return json.dumps(kept, separators=(",", ":")).encode()
+
+
+def read_job(document: bytes) -> Job:
+    """A job out of what `compact` kept."""
+    raw = json.loads(document)
+    metadata = raw["metadata"]
+    spec, problem = _read_spec(raw)
+    return Job(
+        key=job_key(raw),
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 1),
+        resource_version=metadata.get("resourceVersion", ""),
+        labels=metadata.get("labels", {}),
+        deleting="deletionTimestamp" in metadata,
+        finalizers=frozenset(metadata.get("finalizers", ())),
+        spec=spec,
+        problem=problem,
+        status=_read_status(raw.get("status")),
+    )
+
+
+def read_ray_job(raw: Raw) -> Run:
+    """The run that a RayJob is."""
+    metadata, status = raw["metadata"], raw.get("status", {})
+    state = _run_state(raw)
+    words = f"{status.get('reason', '')} {status.get('message', '')}".strip()
+    return Run(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        owner_uid=_owner_uid(metadata),
+        state=state,
+        message="" if state is RunState.SUCCEEDED else words[-MESSAGE_LENGTH:],
+    )
+
+
+def read_pod(raw: Raw) -> Pod:
+    """What matters of a pod."""
+    metadata = raw["metadata"]
+    going = metadata.get("deletionTimestamp")
+    return Pod(
+        name=metadata["name"],
+        attempt=metadata.get("labels", {}).get(ATTEMPT_LABEL, ""),
+        going_until=parse_time(going) if going else None,
+        trouble=next(_troubles(raw), None),
+        evidence=next(_evidence(raw), None),
+    )
+
+
+def read_cleanup(raw: Raw | None) -> CleanupState:
+    """How far the Job that removes a model is."""
+    if raw is None:
+        return CleanupState.ABSENT
+    conditions = raw.get("status", {}).get("conditions", ())
+    true = {one["type"] for one in conditions if one["status"] == "True"}
+    if "Complete" in true:
+        return CleanupState.SUCCEEDED
+    return CleanupState.FAILED if "Failed" in true else CleanupState.RUNNING
+
+
+def read_moment(text: str) -> datetime:
+    """A `MicroTime` or `Time` of the API."""
+    return datetime.fromisoformat(text)
+
+
+def _read_spec(raw: Raw) -> tuple[PersonalizationJobSpec | None, str | None]:
+    metadata = {key: raw["metadata"][key] for key in ("name", "namespace")}
+    document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": raw["spec"]}
+    try:
+        return parse_job(document).spec, None
+    except JobFileError as error:
+        return None, "; ".join(str(problem) for problem in error.problems)
+
+
+def _read_status(raw: Raw | None) -> PersonalizationJobStatus:
+    """The status as we wrote it; what somebody else made of it is built up anew from what is there."""
+    try:
+        return PersonalizationJobStatus.model_validate_json(json.dumps(raw or {}))
+    except ValidationError:
+        return PersonalizationJobStatus()
+
+
+def _run_state(raw: Raw) -> RunState:
+    status = raw.get("status", {})
+    deployment, job = status.get("jobDeploymentStatus", ""), status.get("jobStatus", "")
+    if "deletionTimestamp" in raw["metadata"]:
+        return RunState.STOPPING
+    state = _STATES.get(deployment, RunState.STARTING)
+    # Complete also says that a job was stopped: success is both words together.
+    if deployment == "Complete":
+        ends = {"SUCCEEDED": RunState.SUCCEEDED, "STOPPED": RunState.STOPPED}
+        return ends.get(job, state)
+    if not state.is_over and raw["spec"].get("suspend"):
+        return RunState.QUEUED
+    if state is RunState.RUNNING and job != "RUNNING":
+        return RunState.STARTING
+    return state
+
+
+def _owner_uid(metadata: Raw) -> str | None:
+    owners = metadata.get("ownerReferences", ())
+    return next((owner["uid"] for owner in owners if owner["kind"] == KIND), None)
+
+
+def _troubles(raw: Raw) -> Iterator[str]:
+    status = raw.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            yield condition.get("message", condition.get("reason", ""))
+    for container in _containers(status):
+        waiting = container.get("state", {}).get("waiting", {})
+        if waiting.get("reason", "") not in _WAITING:
+            yield f"{waiting['reason']}: {waiting.get('message', '')}"
+
+
+def _evidence(raw: Raw) -> Iterator[str]:
+    status = raw.get("status", {})
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+            yield f"{condition.get('reason', '')}: {condition.get('message', '')}"
+    if status.get("phase") == "Failed" and status.get("reason"):
+        yield f"{status['reason']}: {status.get('message', '')}"
+    for container in _containers(status):
+        for state in (container.get("state", {}), container.get("lastState", {})):
+            ended = state.get("terminated", {})
+            if ended.get("exitCode", 0) != 0:
+                code, reason = ended["exitCode"], ended.get("reason", "Error")
+                yield f"container {container['name']} terminated: {reason}, exit code {code}"
+
+
+def _containers(status: Raw) -> Iterator[Raw]:
+    yield from status.get("initContainerStatuses", ())
+    yield from status.get("containerStatuses", ())

