@@ -101,6 +101,15 @@ def test_photos_are_relative_to_the_job_file(tmp_path):
     assert images_uri("pvc://photos/rex", tmp_path / "rex.yaml") == "pvc://photos/rex"
 
 
+@pytest.mark.parametrize("photos", ["https://example.com/rex", "hf://org/rex"])
+def test_photos_that_no_job_can_read_are_refused(photos, tmp_path, darkroom):
+    file = tmp_path / "rex.yaml"
+    result = darkroom("init", file, *ANIMAL, "--photos", photos)
+    assert result.exit_code == 1
+    assert f'spec.subject.images.uri: "{photos}" has the wrong form; use s3://' in result.stderr
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [("My Dog_2.yaml", "my-dog-2"), ("x" * 60 + ".yaml", "x" * 40), ("--.yaml", "job")],

@@ -14,6 +14,7 @@ from darkroom.commands.lint import lint
 from darkroom.console import say
 from darkroom.errors import CommandError
 from darkroom.options import examples
+from darkroom_api.names import VOLUMES_ENV
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,7 +100,7 @@ def _clear(paths: DemoPaths) -> None:
     for folder in (paths.folder / "work", paths.registry):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    os.environ["DARKROOM_VOLUMES"] = str(paths.folder)
+    os.environ[VOLUMES_ENV] = str(paths.folder)
 
 
 def _run(job: "PersonalizationJob", paths: DemoPaths) -> None:
