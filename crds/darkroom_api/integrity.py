@@ -135,7 +135,8 @@ def verify(folder: Path) -> ModelManifest:
     try:
         found = hash_folder(folder)
     except OSError as error:  # the disk's own, or a file that went away meanwhile
-        raise IntegrityError(folder, f"a file can't be read: {error}") from error
+        name = Path(str(error.filename)).name
+        raise IntegrityError(folder, f"{name} can't be read: {error.strerror}") from error
     for name, entry in manifest.files.items():
         if name not in found:
             raise IntegrityError(folder, f"{name} is missing")
