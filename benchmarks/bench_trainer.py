@@ -91,7 +91,7 @@ def full_precision_base(folder: Path) -> Path:
     from diffusers import StableDiffusionPipeline
 
     pipeline = StableDiffusionPipeline.from_pretrained(
-        builtin_folder("miniature"), use_safetensors=True, torch_dtype=torch.float32
+        builtin_folder("miniature"), use_safetensors=True, dtype=torch.float32
     )
     pipeline.save_pretrained(folder / "base", safe_serialization=True)
     return folder / "base"

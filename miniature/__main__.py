@@ -89,7 +89,7 @@ def report(out: Path, work: Path) -> None:
     """Measures what is below `out` and prints the figures."""
     pixels, captions = picture_pool(work, HELD_OUT_SEED, HELD_OUT)
     drawing = StableDiffusionPipeline.from_pretrained(
-        out / "base", use_safetensors=True, torch_dtype=torch.float32
+        out / "base", use_safetensors=True, dtype=torch.float32
     )
     drawing.set_progress_bar_config(disable=True)
     classifier = ViTForImageClassification.from_pretrained(out / "classifier", use_safetensors=True)

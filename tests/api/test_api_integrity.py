@@ -164,8 +164,7 @@ def test_a_file_that_the_disk_does_not_give_back_is_named(sealed, monkeypatch):
         raise OSError(errno.EIO, "Input/output error", str(path))
 
     monkeypatch.setattr(integrity, "hash_file", fail)
-    assert "a file can't be read" in why(sealed)
-    assert str(sealed / "empty") in why(sealed)
+    assert why(sealed) == "empty can't be read: Input/output error"
 
 
 def test_an_altered_manifest_is_found(sealed):
