@@ -31,7 +31,7 @@ HELD_OUT_SEED: Final = 1
 PICTURES: Final = 24_000
 HELD_OUT: Final = 512
 VAE_STEPS: Final = 1600
-BASE_STEPS: Final = 2000
+BASE_STEPS: Final = 2600
 CLASSIFIER_STEPS: Final = 900
 HERE: Final = Path(__file__).parent
 

@@ -23,8 +23,8 @@ class Recipe:
 
 
 LAPTOP: Final = Recipe(
-    learning_rate="4e-4",
-    max_steps=150,
+    learning_rate="2e-4",
+    max_steps=300,
     resolution=64,
     batch_size=4,
     num_images=48,
@@ -107,6 +107,7 @@ spec:
     workers: 1
     gpusPerWorker: {recipe.gpus_per_worker}  # 0 trains on CPUs
     precision: {recipe.precision}
+    zeroStage: 0  # one worker has nothing to shard; with more: 2
   checkpoint:
     everySteps: {max(1, steps // 2)}
     keep: 2
