@@ -23,7 +23,7 @@ class Recipe:
 
 
 LAPTOP: Final = Recipe(
-    learning_rate="2e-4",
+    learning_rate="3e-4",
     max_steps=300,
     resolution=64,
     batch_size=4,

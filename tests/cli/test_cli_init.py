@@ -22,7 +22,7 @@ def test_flags_alone_give_a_job_for_a_laptop(tmp_path, darkroom):
     assert job.spec.scale.gpus_per_worker == 0
     assert job.spec.scale.precision is Precision.FP32
     assert job.spec.training.max_steps == LAPTOP.max_steps
-    assert job.spec.training.learning_rate == "2e-4"
+    assert job.spec.training.learning_rate == "3e-4"
 
 
 def test_another_base_model_gets_the_numbers_for_a_gpu(tmp_path, darkroom):
