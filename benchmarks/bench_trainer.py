@@ -28,6 +28,9 @@ WARM_UP: Final = 10
 ROUNDS: Final = 2
 BATCH: Final = 4
 CLASS_IMAGES: Final = 16
+CLASS_PROMPT: Final = "a photo of a dog"
+CLASS_STEPS: Final = 10
+CLASS_GUIDANCE: Final = "2.0"
 LEARNING_RATE: Final = "1e-5"
 """Small, so that both sides keep measuring the loss of the base model."""
 
@@ -115,8 +118,8 @@ def run_ours(
             },
             "priorPreservation": {
                 "numImages": CLASS_IMAGES,
-                "samplingSteps": 10,
-                "guidanceScale": "2.0",
+                "samplingSteps": CLASS_STEPS,
+                "guidanceScale": CLASS_GUIDANCE,
             },
             "training": {
                 "maxSteps": STEPS,
@@ -142,17 +145,14 @@ def run_theirs(folder: Path, base: Path, photos: Path, script: Path) -> dict[str
     """One run of the script; its class images are there already, so that it draws none."""
     classes = folder / "classes"
     if not classes.exists():
-        classes.mkdir()
-        for number in range(CLASS_IMAGES):
-            source = sorted(photos.iterdir())[number % len(list(photos.iterdir()))]
-            shutil.copyfile(source, classes / f"{number}.png")
+        draw_class_images(base, classes)
     out = folder / "theirs.json"
     options = {
         "pretrained_model_name_or_path": base,
         "instance_data_dir": photos,
         "class_data_dir": classes,
         "instance_prompt": "a photo of sks dog",
-        "class_prompt": "a photo of a dog",
+        "class_prompt": CLASS_PROMPT,
         "num_class_images": CLASS_IMAGES,
         "resolution": 64,
         "train_batch_size": BATCH,
@@ -167,6 +167,23 @@ def run_theirs(folder: Path, base: Path, photos: Path, script: Path) -> dict[str
     arguments = [f"--{name}={value}" for name, value in options.items()]
     arguments = [str(out), str(script), *arguments, *flags]
     return measured("benchmarks.time_diffusers", out, arguments, folder / "torchvision")
+
+
+def draw_class_images(base: Path, folder: Path) -> None:
+    """What ours draws as latents, as the files that their script reads."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(base, use_safetensors=True)
+    pictures = pipeline(
+        [CLASS_PROMPT] * CLASS_IMAGES,
+        num_inference_steps=CLASS_STEPS,
+        guidance_scale=float(CLASS_GUIDANCE),
+        generator=torch.Generator().manual_seed(0),
+    ).images
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        picture.save(folder / f"{number}.png")
 
 
 def measured(
