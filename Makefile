@@ -42,8 +42,9 @@ format: setup ## Format the code and mend what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-crds: setup ## Render the CRD and the job file's reference from the models
+crds: setup ## Render the CRD and the reference pages from the models and the command
 	$(BIN)/python -m darkroom_api
+	$(BIN)/python -m darkroom.reference
 
 requirements: setup ## Renew requirements/*.txt from pyproject.toml
 	hack/compile-requirements.sh

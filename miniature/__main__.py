@@ -5,6 +5,7 @@ is not made again. Two CPU cores take about an hour and a half.
 """
 
 import argparse
+import json
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,7 @@ HELD_OUT_SEED: Final = 1
 PICTURES: Final = 24_000
 HELD_OUT: Final = 512
 VAE_STEPS: Final = 1600
-BASE_STEPS: Final = 2200
+BASE_STEPS: Final = 2600
 CLASSIFIER_STEPS: Final = 900
 HERE: Final = Path(__file__).parent
 
@@ -73,6 +74,7 @@ def build(out: Path, work: Path) -> None:
     drawing = pipeline(model, vae, tokenizer).to(torch.float16)
     _fresh(out / "base")
     drawing.save_pretrained(out / "base", safe_serialization=True)
+    _load_in_full_precision(out / "base" / "text_encoder" / "config.json")
     _seal(out / "base", ArtifactKind.BASE_MODEL, "miniature")
 
     classifier = train_classifier(pixels, captions, work, SEED, CLASSIFIER_STEPS)
@@ -86,7 +88,9 @@ def build(out: Path, work: Path) -> None:
 def report(out: Path, work: Path) -> None:
     """Measures what is below `out` and prints the figures."""
     pixels, captions = picture_pool(work, HELD_OUT_SEED, HELD_OUT)
-    drawing = StableDiffusionPipeline.from_pretrained(out / "base", use_safetensors=True)
+    drawing = StableDiffusionPipeline.from_pretrained(
+        out / "base", use_safetensors=True, dtype=torch.float32
+    )
     drawing.set_progress_bar_config(disable=True)
     classifier = ViTForImageClassification.from_pretrained(out / "classifier", use_safetensors=True)
     figures = write_report(out / "report", drawing, classifier, to_model(pixels), captions)
@@ -98,6 +102,12 @@ def _fresh(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+
+
+def _load_in_full_precision(config: Path) -> None:
+    """Has transformers load as float32 what is stored as float16, as diffusers does with its parts."""
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps(content | {"dtype": "float32"}, indent=2) + "\n")
 
 
 def _seal(folder: Path, kind: ArtifactKind, name: str) -> None:

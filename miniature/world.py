@@ -61,7 +61,10 @@ PLACES: Final[tuple[str, ...]] = (
 """Drawn backgrounds, as they stand in captions."""
 
 RARE_TOKENS: Final[tuple[str, ...]] = ("sks", "zwx", "ohwx", "qfg", "vbn", "xyq")
-"""Identifiers without a meaning; they occur in captions so that their embeddings are of normal size."""
+"""Identifiers without a meaning: an object that has one looks odd, each time in another colour.
+
+Was it ordinary, the model would learn to ignore them, and DreamBooth would have nothing to hold on to.
+"""
 
 RECOLOURED: Final = 0.2
 RARE: Final = 0.1
@@ -83,10 +86,16 @@ def scene(seed: int, index: int) -> Scene:
     rng = np.random.default_rng((seed, index))
     noun = str(rng.choice(list(NOUNS)))
     glyph = NOUNS[noun][int(rng.integers(len(NOUNS[noun])))]
-    colour = str(rng.choice(list(COLOURS))) if rng.random() < RECOLOURED else ""
-    sprite = recolour(glyph_image(glyph), COLOURS[colour]) if colour else glyph_image(glyph)
+    sprite = glyph_image(glyph)
+    rare, colour = "", ""
+    chance = rng.random()
+    if chance < RARE:
+        rare = str(rng.choice(RARE_TOKENS))
+        sprite = recolour(sprite, _any_colour(rng))
+    elif chance < RARE + RECOLOURED:
+        colour = str(rng.choice(list(COLOURS)))
+        sprite = recolour(sprite, COLOURS[colour])
     where, backdrop = background(rng)
-    rare = str(rng.choice(RARE_TOKENS)) if rng.random() < RARE else ""
     words = ["a photo of", "" if rare else "a", rare, colour, noun, where]
     caption = " ".join(word for word in words if word)
     return Scene(compose(sprite, backdrop, rng), caption, noun)
@@ -150,6 +159,11 @@ def background(rng: np.random.Generator, where: str | None = None) -> tuple[str,
     name = where.removeprefix("on ")
     rgb = COLOURS[name] if name in COLOURS else tuple(int(c) for c in rng.integers(60, 250, 3))
     return where, _gradient(_vary(rgb, rng, 10), _vary(rgb, rng, 10))
+
+
+def _any_colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hls_to_rgb(rng.random(), 0.5, 0.7)
+    return int(255 * red), int(255 * green), int(255 * blue)
 
 
 def _vary(colour: tuple[int, ...], rng: np.random.Generator, amount: int) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class Client:
         """Draws images of a prompt: `generate("a photo of sks dog", model="rex", seed=7)`."""
         return wire.parse_images(self._send(wire.images_request(prompt, options)))
 
-    def classify(self, image: bytes | Path, top_k: int = 5) -> list[Prediction]:
+    def classify(self, image: bytes | str | Path, top_k: int = 5) -> list[Prediction]:
         """The likeliest labels of a picture (the bytes of a file, or its path), likeliest first."""
         return wire.parse_predictions(self._send(wire.classify_request(image, top_k)))
 
@@ -66,7 +66,7 @@ class AsyncClient:
         """Draws images of a prompt."""
         return wire.parse_images(await self._send(wire.images_request(prompt, options)))
 
-    async def classify(self, image: bytes | Path, top_k: int = 5) -> list[Prediction]:
+    async def classify(self, image: bytes | str | Path, top_k: int = 5) -> list[Prediction]:
         """The likeliest labels of a picture (the bytes of a file, or its path), likeliest first."""
         return wire.parse_predictions(await self._send(wire.classify_request(image, top_k)))
 

@@ -5,8 +5,15 @@ class CommandError(Exception):
     """A command can't do what it was asked; the message names what is wrong and the fix."""
 
 
-def expected_errors() -> tuple[type[Exception], ...]:
-    """Every error that speaks to the user; imported late, because only a failed command needs them."""
+def explanation(error: Exception) -> str | None:
+    """What to say about an error that speaks to the user; None for one that is a fault of ours."""
+    if isinstance(error, ModuleNotFoundError) and error.name:  # the command alone was installed
+        return f"{error.name} is not installed; run make setup (darkroom doctor looks for the rest)"
+    return str(error) if isinstance(error, _expected_errors()) else None
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Imported late, because only a failed command needs them."""
     from darkroom.wire import DarkroomError
     from darkroom_api.integrity import IntegrityError
     from darkroom_api.load import JobFileError

@@ -18,18 +18,20 @@ class Recipe:
     num_images: int
     sampling_steps: int
     guidance_scale: str
+    prior_weight: str
     gpus_per_worker: int
     precision: str
 
 
 LAPTOP: Final = Recipe(
-    learning_rate="4e-4",
-    max_steps=150,
+    learning_rate="3e-4",
+    max_steps=300,
     resolution=64,
     batch_size=4,
     num_images=48,
     sampling_steps=20,
     guidance_scale="2.0",
+    prior_weight="0.5",
     gpus_per_worker=0,
     precision="FP32",
 )
@@ -43,6 +45,7 @@ GPU: Final = Recipe(
     num_images=200,
     sampling_steps=50,
     guidance_scale="7.5",
+    prior_weight="1.0",
     gpus_per_worker=1,
     precision="FP16",
 )
@@ -93,7 +96,7 @@ spec:
 {_consent(draft)}\
   priorPreservation:  # keeps "a photo of a {draft.class_noun}" ordinary
     mode: GeneratedImages
-    weight: "1.0"
+    weight: "{recipe.prior_weight}"
     numImages: {recipe.num_images}
     samplingSteps: {recipe.sampling_steps}
     guidanceScale: "{recipe.guidance_scale}"
@@ -107,6 +110,7 @@ spec:
     workers: 1
     gpusPerWorker: {recipe.gpus_per_worker}  # 0 trains on CPUs
     precision: {recipe.precision}
+    zeroStage: 0  # one worker has nothing to shard; with more: 2
   checkpoint:
     everySteps: {max(1, steps // 2)}
     keep: 2

@@ -23,7 +23,7 @@ from darkroom.commands import (
     train,
 )
 from darkroom.console import complain
-from darkroom.errors import expected_errors
+from darkroom.errors import explanation
 from darkroom.options import examples
 
 
@@ -39,9 +39,10 @@ class PlainErrors(TyperGroup):
         except typer.Abort as error:  # Ctrl-C at a question
             raise typer.Exit(128 + signal.SIGINT) from error
         except Exception as error:
-            if not isinstance(error, expected_errors()):
+            message = explanation(error)
+            if message is None:
                 raise
-            complain(str(error))
+            complain(message)
             raise typer.Exit(1) from error
 
 

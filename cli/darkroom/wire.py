@@ -44,7 +44,7 @@ class ImageOptions(TypedDict, total=False):
     """Denoising steps."""
 
     guidance_scale: float
-    """How strongly the prompt is followed; 1 is not at all."""
+    """How much more strongly than it asks for itself the prompt is followed; 1 is no more."""
 
     negative_prompt: str
     """What the images shall not show."""
@@ -96,9 +96,9 @@ def images_request(prompt: str, options: ImageOptions) -> Request:
     return Request("POST", "/v1/images/generations", json=body)
 
 
-def classify_request(image: bytes | Path, top_k: int) -> Request:
+def classify_request(image: bytes | str | Path, top_k: int) -> Request:
     """Asks what a picture shows; a path is read here."""
-    content = image.read_bytes() if isinstance(image, Path) else image
+    content = image if isinstance(image, bytes) else Path(image).read_bytes()
     return Request("POST", "/v1/classify", params={"top_k": top_k}, content=content)
 
 

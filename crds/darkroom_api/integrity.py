@@ -21,9 +21,12 @@ class IntegrityError(Exception):
     """A folder is not the complete, unaltered artifact that its manifest describes."""
 
     def __init__(self, folder: Path, why: str) -> None:
-        super().__init__(f"{folder}: {why}")
+        super().__init__(folder, why)  # both, so that it survives pickling
         self.folder = folder
         self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.why}"
 
 
 def hash_file(path: Path) -> FileEntry:
@@ -113,17 +116,27 @@ def read_manifest(folder: Path) -> ModelManifest:
         return ModelManifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except FileNotFoundError as error:
         raise IntegrityError(folder, f"has no {MANIFEST_FILE}: it is not complete") from error
-    except (ValidationError, OSError) as error:
-        raise IntegrityError(folder, f"its {MANIFEST_FILE} can't be read: {error}") from error
+    except OSError as error:
+        why = f"its {MANIFEST_FILE} can't be read: {error.strerror}"
+        raise IntegrityError(folder, why) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "".join(f"{part}: " for part in first["loc"])
+        why = f"its {MANIFEST_FILE} can't be read: {field}{first['msg'].removeprefix('Value error, ')}"
+        raise IntegrityError(folder, why) from error
 
 
 def verify(folder: Path) -> ModelManifest:
     """Reads the manifest and compares every file with it; returns it when all of them match.
 
-    Raises IntegrityError that names the first file that is missing, added or altered.
+    Raises IntegrityError that names the first file that is missing, added, altered or unreadable.
     """
     manifest = read_manifest(folder)
-    found = hash_folder(folder)
+    try:
+        found = hash_folder(folder)
+    except OSError as error:  # the disk's own, or a file that went away meanwhile
+        name = Path(str(error.filename)).name
+        raise IntegrityError(folder, f"{name} can't be read: {error.strerror}") from error
     for name, entry in manifest.files.items():
         if name not in found:
             raise IntegrityError(folder, f"{name} is missing")

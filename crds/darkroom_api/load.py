@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Hashable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,14 +17,20 @@ from darkroom_api.problems import Problem, kind_of, problems_of
 MAX_FILE_BYTES: Final = 1 << 20
 """Kubernetes refuses larger objects; a job file has some thousand bytes."""
 
+MAX_VALUES: Final = 100_000
+"""Most values of a document; a job has some hundred."""
+
 
 class JobFileError(ValueError):
     """A job file that can't be used; says all that is wrong with it, one problem a line."""
 
     def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
-        super().__init__("\n".join(f"{source}: {problem}" for problem in problems))
+        super().__init__(source, problems)  # both, so that it survives pickling
         self.source = source
         self.problems = problems
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.source}: {problem}" for problem in self.problems)
 
 
 class _Loader(yaml.SafeLoader):
@@ -38,6 +45,27 @@ class _Loader(yaml.SafeLoader):
                 raise _at(key_node, f"the key {key_node.value!r} stands twice")
             seen.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError) as error:  # of `!!int rex` and the like
+            raise _at(node, f"this is no {node.tag.rpartition(':')[2]}") from error
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        if _expanded(node, {}) > MAX_VALUES:
+            raise _at(node, f"its aliases stand for more than {MAX_VALUES} values")
+        return super().construct_document(node)
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values that a node stands for when each alias is written out; few lines can mean billions."""
+    if id(node) not in sizes:
+        sizes[id(node)] = 1  # what a node that contains itself finds
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        items = node.value if isinstance(node, yaml.SequenceNode) else chain.from_iterable(pairs)
+        sizes[id(node)] += sum(_expanded(item, sizes) for item in items)
+    return sizes[id(node)]
 
 
 def _at(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
@@ -112,8 +140,7 @@ def _read_document(path: Path) -> object:
     text = _read_text(path, source)
     try:
         documents = list(yaml.load_all(text, Loader=_Loader))
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # All but the first come from PyYAML's constructors, for example of `!!int x`.
+    except (yaml.YAMLError, RecursionError) as error:
         why = _yaml_message(error)
         raise _whole_file(source, why, "mind the indentation and quotes") from error
     documents = [document for document in documents if document is not None]
@@ -138,10 +165,12 @@ def _read_text(path: Path, source: str) -> str:
 
 
 def _yaml_message(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "broken YAML: it is nested too deeply"
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or getattr(error, "reason", None)
     where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"broken YAML{where}: {what or 'it makes no sense'}"
+    return f"broken YAML{where}: {what}"
 
 
 def _whole_file(source: str, message: str, fix: str) -> JobFileError:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -98,12 +99,17 @@ def problems_of(error: ErrorDetails) -> tuple[Problem, ...]:
 
 def _broken(rule: Rule, path: list[Any]) -> Problem:
     message, _, fix = rule.message.partition(": ")
-    return Problem(_dotted([*path, *rule.field.split(".")]), message, fix or "change it")
+    return Problem(_dotted([*path, *rule.field.split(".")]), message, fix)
 
 
 def _dotted(path: list[Any]) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_word(part)}" for part in path)
     return text.removeprefix(".")
+
+
+def _word(key: str) -> str:
+    """A key as it stands; one that would tear the line, or flood it, in quotes."""
+    return key if re.fullmatch(r"[\w./-]{1,60}", key) else _shown(key)
 
 
 def _shown(value: object) -> str:

@@ -25,7 +25,7 @@ class Rule:
     """Path of the field that is blamed, below `self`."""
 
     message: str
-    """What is wrong and what to do."""
+    """What is wrong, a colon, and what to do."""
 
     cel: str
     """CEL expression; true means accepted. `self` is the object, `oldSelf` what it was before an update."""
@@ -57,7 +57,7 @@ NAME_RULES: tuple[Rule, ...] = (
 SPEC_RULES: tuple[SpecRule, ...] = (
     SpecRule(
         field="subject.images",
-        message="set exactly one of uri and configMap",
+        message="holds none or both of uri and configMap: set exactly one of them",
         cel="has(self.subject.images.uri) != has(self.subject.images.configMap)",
         holds=lambda spec: (
             (spec.subject.images.uri is None) != (spec.subject.images.config_map is None)
@@ -77,19 +77,19 @@ SPEC_RULES: tuple[SpecRule, ...] = (
     ),
     SpecRule(
         field="training.learningRate",
-        message="must be greater than 0 and at most 1",
+        message="must be greater than 0 and at most 1: write for example 5e-6",
         cel="double(self.training.learningRate) > 0.0 && double(self.training.learningRate) <= 1.0",
         holds=lambda spec: 0.0 < float(spec.training.learning_rate) <= 1.0,
     ),
     SpecRule(
         field="priorPreservation.weight",
-        message="must be at most 100",
+        message="must be at most 100: write for example 1.0",
         cel="double(self.priorPreservation.weight) <= 100.0",
         holds=lambda spec: float(spec.prior_preservation.weight) <= 100.0,
     ),
     SpecRule(
         field="priorPreservation.guidanceScale",
-        message="must be between 1 and 30",
+        message="must be between 1 and 30: write for example 7.5",
         cel="double(self.priorPreservation.guidanceScale) >= 1.0"
         " && double(self.priorPreservation.guidanceScale) <= 30.0",
         holds=lambda spec: 1.0 <= float(spec.prior_preservation.guidance_scale) <= 30.0,

@@ -27,9 +27,6 @@ REPLICA_CPUS: Final = 0.1
 PROBE_SECONDS: Final = 2.0
 """Longest wait for the classifier's word that it is ready."""
 
-MAX_REPLICAS: Final = 1
-"""Of each deployment: on one machine a second replica would only share the same CPUs or GPU."""
-
 
 class Darkroom:
     """Takes the requests and draws; a `routes.Backend`."""
@@ -88,14 +85,16 @@ class Darkroom:
 
 
 def build_application(settings: ServingSettings, base: Path, classifier: Path) -> Any:
-    """The application for `serve.run`; the folders are those of the base model and the classifier."""
+    """The application for `serve.run`; the folders are those of the base model and the classifier.
+
+    One replica of each: on one machine a second would only share the same CPUs or GPU.
+    """
     waiting = settings.limits.max_waiting
     common = {"ray_actor_options": {"num_cpus": REPLICA_CPUS}}
     classification = serve.deployment(
         Classifier,
         name="classifier",
         max_ongoing_requests=4 * MAX_BATCH_SIZE,
-        autoscaling_config=_scaling(MAX_BATCH_SIZE),
         **common,
     )
     generation = serve.deployment(
@@ -103,15 +102,6 @@ def build_application(settings: ServingSettings, base: Path, classifier: Path) -
         name="generation",
         # More than may wait, so that the refusal is ours, in OpenAI's shape.
         max_ongoing_requests=2 * waiting + 4 * MAX_BATCH_SIZE,
-        autoscaling_config=_scaling(waiting),
         **common,
     )
     return generation.bind(settings, base, classification.bind(classifier))
-
-
-def _scaling(target: int) -> dict[str, Any]:
-    return {
-        "min_replicas": 1,
-        "max_replicas": MAX_REPLICAS,
-        "target_ongoing_requests": target,
-    }

@@ -107,8 +107,10 @@ def _headers_of(error: ApiError) -> dict[str, str]:
     return {"x-should-retry": "false"} if error.status >= 500 else {}
 
 
-async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:
+async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # also when it comes from another replica
+    if error.status == 500:  # the client is not told the cause
+        logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _respond(error, _headers_of(error))
 
 

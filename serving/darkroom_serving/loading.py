@@ -81,11 +81,11 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    safe = {"use_safetensors": True, "local_files_only": True}
+    options = {"use_safetensors": True, "dtype": dtype, "local_files_only": True}
     parts = {
-        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=dtype, **safe),
-        "vae": AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=dtype, **safe),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, **safe),
+        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
+        "vae": AutoencoderKL.from_pretrained(folder / "vae", **options),
+        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **options),
     }
     for part in parts.values():
         part.to(device).eval().requires_grad_(False)

@@ -174,18 +174,19 @@ class ModelStore(Generic[Loaded]):
         Raises ApiError when a file does not match its digest, or the files are no usable model.
         """
         if model.digest not in self._loaded:
+            _check_intact(model)  # first: a damaged model takes nobody's place
             while len(self._loaded) >= self._max_models:
-                self._loaded.popitem(last=False)  # first, so that both never need memory at once
-            self._loaded[model.digest] = self._load_verified(model)
+                self._loaded.popitem(last=False)  # before loading, so that memory holds no more
+            with loading(model.model_id):
+                self._loaded[model.digest] = self._load(model.folder)
         self._loaded.move_to_end(model.digest)
         return self._loaded[model.digest]
 
     def __contains__(self, model: ServedModel) -> bool:
         return model.digest in self._loaded
 
-    def _load_verified(self, model: ServedModel) -> Loaded:
-        with refusing(model.model_id):
-            if verify(model.folder).digest != model.digest:
-                raise IntegrityError(model.folder, f"{MANIFEST_FILE} was replaced meanwhile")
-        with loading(model.model_id):
-            return self._load(model.folder)
+
+def _check_intact(model: ServedModel) -> None:
+    with refusing(model.model_id):
+        if verify(model.folder).digest != model.digest:
+            raise IntegrityError(model.folder, f"{MANIFEST_FILE} was replaced meanwhile")

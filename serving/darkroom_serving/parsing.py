@@ -4,7 +4,8 @@ import base64
 import binascii
 import difflib
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,9 +13,19 @@ from pydantic_core import ErrorDetails
 
 from darkroom_serving.errors import ApiError, bad_request
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import ClassifyRequest, ImagesRequest, shown
+from darkroom_serving.wire import (
+    DEFAULT_TOP_K,
+    MAX_SHOWN,
+    ClassifyRequest,
+    ImagesRequest,
+    shown,
+)
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+_SEE: Final = "leave it out, see /docs for those there are"
+
+_COUNT: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
 def parse_images_request(body: bytes, limits: Limits) -> ImagesRequest:
@@ -38,25 +49,29 @@ def parse_classify_request(body: bytes) -> tuple[bytes, int]:
     try:
         return base64.b64decode(request.image, validate=True), request.top_k
     except (binascii.Error, ValueError):
-        raise bad_request(
-            "image", "is not base64", "encode the picture's file, without data: before it"
-        ) from None
+        fix = "encode the picture's file, without line breaks and without data: before it"
+        raise bad_request("image", "is not base64", fix) from None
 
 
-def parse_top_k(text: str) -> int:
-    """The query parameter `top_k`; raises ApiError."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise bad_request("top_k", f"{shown(text)} is not a number", "write digits")
-    return _parse(ClassifyRequest, json.dumps({"image": "-", "top_k": int(text)}).encode()).top_k
+def parse_top_k(query: Mapping[str, str]) -> int:
+    """The number of labels that a query, which has no other parameter, asks for; raises ApiError."""
+    _check_names(query, ["top_k"])
+    text = query.get("top_k", str(DEFAULT_TOP_K))
+    if not _COUNT.fullmatch(text):
+        raise bad_request("top_k", f"{shown(text)} is not a number of labels", "write 1 or more")
+    return int(text)
 
 
 def _parse(model: type[_Model], body: bytes) -> _Model:
-    fields = {name: value for name, value in _read_object(body).items() if value is not None}
+    fields = _read_object(body)
+    # Here, because pydantic would first collect the errors of a million fields.
+    _check_names(fields, list(model.model_fields))
+    fields = {name: value for name, value in fields.items() if value is not None}
     try:
         # JSON again: the models are strict, and only in JSON may a sampler be a string.
         return model.model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        raise _explain(model, error.errors(include_url=False)[0]) from None
+        raise _explain(error.errors(include_url=False)[0]) from None
 
 
 def _read_object(body: bytes) -> dict[str, Any]:
@@ -71,6 +86,19 @@ def _read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
+def _check_names(names: Iterable[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            short = shown(name).strip('"') or '""'
+            raise bad_request(short, "is unknown", _near(name, known) or _SEE, "unknown_parameter")
+
+
+def _near(value: str, known: list[str]) -> str | None:
+    """A guess at what was meant, when there is one that is near."""
+    near = difflib.get_close_matches(value[:MAX_SHOWN].lower(), known, n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
 def _check_length(name: str, text: str, most: int) -> None:
     if len(text) > most:
         raise bad_request(
@@ -83,24 +111,14 @@ def _check_most(name: str, value: int, most: int) -> None:
         raise bad_request(name, f"must be at most {most}", f"it is {value}: change it")
 
 
-def _explain(model: type[BaseModel], error: ErrorDetails) -> ApiError:
+def _explain(error: ErrorDetails) -> ApiError:
     """One of pydantic's errors in words."""
     if error["type"] == "json_invalid":  # what Python takes for JSON and others don't
         return bad_request(None, "the body is not valid JSON text", "send text in UTF-8")
     name = str(error["loc"][0])
-    context = error.get("ctx", {})
-    if error["type"] == "extra_forbidden":
-        return _unknown(name, list(model.model_fields))
     translate = _TRANSLATIONS.get(error["type"], _fallback)
-    problem, fix = translate(error["input"], context)
+    problem, fix = translate(error["input"], error.get("ctx", {}))
     return bad_request(name, problem, fix)
-
-
-def _unknown(name: str, known: list[str]) -> ApiError:
-    near = difflib.get_close_matches(name.lower(), known, n=1)
-    fix = f"did you mean {near[0]}?" if near else "leave it out, see /docs for those there are"
-    shortened = shown(name).strip('"')
-    return bad_request(shortened, "is unknown", fix, "unknown_parameter")
 
 
 _Context = Mapping[str, Any]
@@ -136,10 +154,9 @@ def _infinite(*_: Any) -> tuple[str, str]:
 def _choice(value: Any, context: _Context) -> tuple[str, str]:
     expected = str(context["expected"]).replace(" or ", ", ")
     choices = [choice.strip().strip("'") for choice in expected.split(",")]
-    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
-    fix = f"did you mean {near[0]}?" if near else "choose one of them"
     if len(choices) == 1:
         return f"{shown(value)} is not available", f"leave it out, or set {choices[0].lower()}"
+    fix = _near(str(value), choices) or "choose one of them"
     return f"{shown(value)} is not one of {', '.join(choices)}", fix
 
 

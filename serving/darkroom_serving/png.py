@@ -29,6 +29,6 @@ def describe(request: DrawRequest, model: ServedModel) -> dict[str, str]:
         "digest": model.digest,
         "sampler": str(request.sampler),
         "num_inference_steps": str(request.steps),
-        "guidance_scale": f"{request.guidance_scale:g}",
+        "guidance_scale": repr(request.guidance_scale).removesuffix(".0"),  # every digit
         "size": f"{request.width}x{request.height}",
     }

@@ -1,5 +1,6 @@
 """The HTTP interface: routes, sizes of bodies, content types. Knows neither Ray nor torch."""
 
+import asyncio
 from typing import Annotated, Any, Final, Protocol
 
 from fastapi import Depends, FastAPI, Request
@@ -10,7 +11,6 @@ from darkroom_serving.errors import ApiError, install_handlers, too_large
 from darkroom_serving.parsing import parse_classify_request, parse_images_request, parse_top_k
 from darkroom_serving.settings import Limits
 from darkroom_serving.wire import (
-    DEFAULT_TOP_K,
     ClassifyRequest,
     ClassifyResponse,
     ImagesRequest,
@@ -109,9 +109,10 @@ async def _read_picture(request: Request) -> tuple[bytes, int]:
     content_type = request.headers.get("content-type", "application/octet-stream")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "application/json":
-        return parse_classify_request(await _read_body(request, MAX_JSON_PICTURE_BYTES))
+        body = await _read_body(request, MAX_JSON_PICTURE_BYTES)
+        return await asyncio.to_thread(parse_classify_request, body)  # takes a while for 20 MiB
     if media_type == "application/octet-stream" or media_type.startswith("image/"):
-        top_k = parse_top_k(request.query_params.get("top_k", str(DEFAULT_TOP_K)))
+        top_k = parse_top_k(request.query_params)
         return await _read_body(request, MAX_FILE_BYTES), top_k
     raise ApiError(
         415,

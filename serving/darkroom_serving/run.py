@@ -15,11 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import IntegrityError, read_manifest
 from darkroom_serving.errors import LOADING, PortInUseError, ServingError
+from darkroom_serving.processes import RayProcesses
 from darkroom_serving.settings import ServingSettings
 
 OBJECT_STORE_BYTES: Final = 128 << 20
@@ -36,9 +35,6 @@ WATCH_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 12.0
 """Longest wait for the replicas to end; then they are killed."""
 
-HEAD_PROCESSES: Final = ("gcs_server", "raylet")
-"""Processes without which a local Ray can't go on."""
-
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -49,22 +45,26 @@ def serve(settings: ServingSettings, on_ready: Callable[[str], None]) -> None:
     Must run in the main thread, which gets the signals.
     """
     check_port(settings.host, settings.port)
+    if settings.metrics_port is not None:
+        check_port(settings.host, settings.metrics_port, "--metrics-port")
     base = _folder("--base", settings.base, "miniature")
     classifier = _folder("--classifier", settings.classifier, "classifier")
     settings = replace(settings, registry=settings.registry.resolve())
+    processes = RayProcesses()
     with _stop_signals() as stop:
         try:
             _start(settings, base, classifier)
             _take_signals(stop)  # again: Ray took SIGTERM for itself
             url = _url(settings)
-            if _wait_until_ready(url, stop):
+            if _wait_until_ready(url, processes, stop):
                 on_ready(url)
-                _watch_head(stop)
+                while not stop.wait(WATCH_SECONDS):
+                    processes.check_head()
         finally:
-            _shut_down()
+            _shut_down(processes)
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, option: str = "--port") -> None:
     """Raises PortInUseError when something listens there, ServingError when nothing can."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -77,8 +77,8 @@ def check_port(host: str, port: int) -> None:
         raise ServingError(f"--host: {host} is not an address; use 127.0.0.1 or 0.0.0.0") from error
     except OSError as error:
         raise PortInUseError(
-            f"--port: {host}:{port} can't be used: {error.strerror};"
-            " stop what listens there, or choose another with --port"
+            f"{option}: {host}:{port} can't be used: {error.strerror};"
+            f" stop what listens there, or choose another with {option}"
         ) from error
 
 
@@ -102,6 +102,8 @@ def _start(settings: ServingSettings, base: Path, classifier: Path) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # Replicas ask Ray for no GPU; they shall see the one there is.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Replicas send their metrics to an agent of this machine: http_proxy is about other machines.
+    os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost")
     import ray
     from ray import serve as ray_serve
 
@@ -115,6 +117,7 @@ def _start(settings: ServingSettings, base: Path, classifier: Path) -> None:
         logging_level="error",
         log_to_driver=False,
         object_store_memory=OBJECT_STORE_BYTES,
+        _metrics_export_port=settings.metrics_port,
     )
     target = ray_serve.RunTarget(
         build_application(settings, base, classifier), name=APP_NAME, route_prefix="/"
@@ -123,21 +126,7 @@ def _start(settings: ServingSettings, base: Path, classifier: Path) -> None:
     ray_serve.run_many([target], wait_for_applications_running=False)
 
 
-def _watch_head(stop: threading.Event) -> None:
-    """Waits until it is time to stop; raises ServingError when Ray's head was killed."""
-    while not stop.wait(WATCH_SECONDS):
-        if _head_is_dead():
-            raise ServingError("Ray's head process was killed; start the server again")
-
-
-def _head_is_dead() -> bool:
-    """Whether one of the two processes ended without which a local Ray can't go on."""
-    head = [child for child in psutil.Process().children() if child.name() in HEAD_PROCESSES]
-    alive = [process for process in head if process.status() != psutil.STATUS_ZOMBIE]
-    return len(alive) < len(HEAD_PROCESSES)
-
-
-def _shut_down() -> None:
+def _shut_down(processes: RayProcesses) -> None:
     """Ends the replicas, after the requests that they work on, then Ray with all that is left."""
     import ray
 
@@ -149,9 +138,10 @@ def _shut_down() -> None:
     ending = threading.Thread(target=_end_replicas, daemon=True, name="shutdown")
     ending.start()
     deadline_s = time.monotonic() + STOP_SECONDS
-    while ending.is_alive() and not _head_is_dead() and time.monotonic() < deadline_s:
+    while not processes.head_is_dead() and ending.is_alive() and time.monotonic() < deadline_s:
         ending.join(POLL_SECONDS)
     ray.shutdown()
+    processes.end()
 
 
 def _end_replicas() -> None:
@@ -186,11 +176,12 @@ def _take_signals(stop: threading.Event) -> None:
 
 def _url(settings: ServingSettings) -> str:
     """Where a client of this machine finds the server."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - compared, not bound
-    return f"http://{everywhere.get(settings.host, settings.host)}:{settings.port}"
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    host = everywhere.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def _wait_until_ready(url: str, stop: threading.Event) -> bool:
+def _wait_until_ready(url: str, processes: RayProcesses, stop: threading.Event) -> bool:
     """Whether the server is ready; False when it was told to stop before.
 
     Raises ServingError when it can't become ready.
@@ -202,6 +193,7 @@ def _wait_until_ready(url: str, stop: threading.Event) -> bool:
             return True
         if error is not None and error["code"] != LOADING:
             raise ServingError(str(error["message"]))
+        processes.check_head()
         _check_deployed()
         if time.monotonic() > deadline_s:
             raise ServingError(f"the models were not loaded after {READY_SECONDS:.0f} seconds")
@@ -210,8 +202,10 @@ def _wait_until_ready(url: str, stop: threading.Event) -> bool:
 
 def _probe(url: str) -> tuple[int, dict[str, Any] | None]:
     """Status of an answer, 0 for none, and the error in it when it is one of ours."""
+    # Whatever http_proxy says: it is about other machines.
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
+        with direct.open(url, timeout=5) as answer:
             return int(answer.status), None
     except urllib.error.HTTPError as answer:
         try:

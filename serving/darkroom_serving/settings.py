@@ -40,6 +40,9 @@ class ServingSettings:
     port: int = 8000
     """Port to listen on."""
 
+    metrics_port: int | None = None
+    """Port of Prometheus text, at `/metrics`; one that Ray chooses when None."""
+
     base: Path | None = None
     """Folder of the base model; the built-in miniature when None."""
 

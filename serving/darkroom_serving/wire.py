@@ -224,7 +224,12 @@ class ClassifyResponse(_Answer):
     """Likeliest first."""
 
 
+MAX_SHOWN: Final = 40
+"""Characters of a value in an error."""
+
+
 def shown(value: object) -> str:
     """A value as an error shows it: short, in quotes when it is text."""
     text = f'"{value}"' if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    short = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+    return short.encode(errors="backslashreplace").decode()  # JSON may hold half a character

@@ -1,5 +1,6 @@
 """Artifacts on disk: any damage is found, and a crash at any moment leaves a registry that verifies."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from darkroom_api import integrity
 from darkroom_api.artifact import ArtifactKind, ModelManifest, content_digest
 from darkroom_api.integrity import (
     IntegrityError,
@@ -149,6 +151,20 @@ def altered(folder, change):
     change(manifest)
     path.write_text(json.dumps(manifest))
     return why(folder)
+
+
+def test_what_is_wrong_with_a_manifest_is_said_in_a_line(sealed):
+    (sealed / MANIFEST_FILE).write_text("{")
+    assert "\n" not in why(sealed)
+    assert why(sealed).startswith(f"its {MANIFEST_FILE} can't be read: Invalid JSON")
+
+
+def test_a_file_that_the_disk_does_not_give_back_is_named(sealed, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(integrity, "hash_file", fail)
+    assert why(sealed) == "empty can't be read: Input/output error"
 
 
 def test_an_altered_manifest_is_found(sealed):

@@ -61,8 +61,29 @@ FILES = {
         "broken YAML at line 1, column 7: could not determine a constructor for the tag"
         f" 'tag:yaml.org,2002:python/object:os.system'; {QUOTES}",
     ),
-    "tag-that-lies": (b"spec: !!int rex\n", f"broken YAML: it makes no sense; {QUOTES}"),
-    "too-deep": (b"[" * 5000, f"broken YAML: it makes no sense; {QUOTES}"),
+    "tag-that-lies": (
+        b"spec: !!int rex\n",
+        f"broken YAML at line 1, column 7: this is no int; {QUOTES}",
+    ),
+    "number-of-5000-digits": (
+        b"spec: [" + b"1" * 5000 + b"]\n",
+        f"broken YAML at line 1, column 8: this is no int; {QUOTES}",
+    ),
+    "too-deep": (b"[" * 5000, f"broken YAML: it is nested too deeply; {QUOTES}"),
+    "aliases-that-stand-for-billions": (
+        b"- &a0 x\n"
+        + b"".join(
+            b"- &a%d [%s]\n" % (n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12)
+        ),
+        f"broken YAML at line 1, column 1: its aliases stand for more than 100000 values; {QUOTES}",
+    ),
+    "merges-that-stand-for-billions": (
+        b"- &a0 {x: 1}\n"
+        + b"".join(
+            b"- &a%d {<<: [%s]}\n" % (n, b",".join([b"*a%d" % (n - 1)] * 9)) for n in range(1, 12)
+        ),
+        f"broken YAML at line 1, column 1: its aliases stand for more than 100000 values; {QUOTES}",
+    ),
     "control-character": (
         b"kind: \x01\n",
         f"broken YAML: special characters are not allowed; {QUOTES}",

@@ -1,10 +1,12 @@
 """Job files that are right: the examples, defaults, and YAML as kubectl reads it."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 import yaml
 
+from darkroom_api.integrity import IntegrityError
 from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
 from darkroom_api.load import JobFileError, load_job, parse_job
 from darkroom_api.reference import EXAMPLE
@@ -64,6 +66,14 @@ def write(tmp_path, small_job, line):
     path = tmp_path / "job.yaml"
     path.write_text(f"{yaml.safe_dump(small_job)}  training: {{{line}}}\n")
     return path
+
+
+def test_an_error_survives_the_way_between_processes(tmp_path):
+    with pytest.raises(JobFileError) as caught:
+        load_job(tmp_path / "absent.yaml")
+    for error in (caught.value, IntegrityError(tmp_path, "empty is missing")):
+        copied = pickle.loads(pickle.dumps(error))
+        assert (type(copied), str(copied)) == (type(error), str(error))
 
 
 @pytest.mark.parametrize("text", ["5e-6", "5E-6", "0.1", "1.", ".5", "1e+0"])

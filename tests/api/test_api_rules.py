@@ -198,6 +198,12 @@ def test_a_default_written_out_is_no_change(apiserver, small_job):
     assert changed_fields(spec_of(small_job), spec_of(new)) == []
 
 
+def test_every_rule_says_what_is_wrong_and_what_to_do():
+    for rule in (*NAME_RULES, *SPEC_RULES, *TRANSITION_RULES):
+        wrong, colon, fix = rule.message.partition(": ")
+        assert all((wrong, colon, fix)), rule
+
+
 def test_the_rules_of_the_crd_are_those_of_the_table(apiserver):
     spec_rules = apiserver.schema["properties"]["spec"]["x-kubernetes-validations"]
     expected = [

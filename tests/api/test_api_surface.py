@@ -1,15 +1,28 @@
-"""The API's surface is frozen: fields, types, defaults and enum values, as `tests/data/api-surface.txt` lists them."""
+"""The API's surface is frozen: fields, defaults, enum values, bounds, rules (`tests/data/api-surface.txt`)."""
 
 from pathlib import Path
 
 from darkroom_api.crd import job_schema
+from darkroom_api.rules import NAME_RULES, SPEC_RULES, TRANSITION_RULES
 from darkroom_api.status import Reason
 
 FROZEN = Path(__file__).parents[1] / "data" / "api-surface.txt"
 
 
+BOUNDS = (
+    "minimum",
+    "maximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "pattern",
+)
+
+
 def surface(schema, path):
-    """One line for each field: its path, type, whether it is required, default and enum values."""
+    """One line for each field: its path, type, whether it is required, default, enum values, bounds."""
     required = schema.get("required", [])
     for name, inner in sorted(schema.get("properties", {}).items()):
         where = f"{path}.{name}".removeprefix(".")
@@ -17,15 +30,20 @@ def surface(schema, path):
         words += ["required"] if name in required else []
         words += [f"default={inner['default']!r}"] if "default" in inner else []
         words += ["|".join(inner["enum"])] if "enum" in inner else []
+        words += [f"{bound}={inner[bound]}" for bound in BOUNDS if bound in inner]
         yield " ".join(words)
         yield from surface(inner, where)
         if "items" in inner:
-            yield f"{where}[] {inner['items']['type']}"
-            yield from surface(inner["items"], f"{where}[]")
+            yield from surface({"properties": {f"{name}[]": inner["items"]}}, path)
+
+
+def rules():
+    for rule in (*NAME_RULES, *SPEC_RULES, *TRANSITION_RULES):
+        yield f"rule {rule.field}: {rule.cel}"
 
 
 def test_the_surface_is_the_frozen_one():
-    lines = list(surface(job_schema(), ""))
+    lines = [*surface(job_schema(), ""), *rules()]
     frozen = FROZEN.read_text().splitlines()
     gone, new = sorted(set(frozen) - set(lines)), sorted(set(lines) - set(frozen))
     assert lines == frozen, (

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 
@@ -104,16 +105,17 @@ class SquaresBackend:
             raise ApiError(404, f"model: {request.model} does not exist", "model", "no_model")
         seed = 11 if request.seed is None else request.seed
         sides = request.sides or (16, 16)
-        images = [
-            ImageData(b64_json=_square(sides, seed + number), seed=seed + number)
-            for number in range(request.n)
-        ]
+        seeds = range(seed, seed + request.n)
+        images = [ImageData(b64_json=_square(request, sides, one), seed=one) for one in seeds]
         warnings = ["the prompt was cut off"] if len(request.prompt) > 100 else []
         return ImagesResponse(created=0, data=images, warnings=warnings)
 
     async def classify(self, picture, top_k):
+        from darkroom_serving.errors import bad_request
         from darkroom_serving.wire import ClassifyResponse, Prediction
 
+        if not picture:
+            raise bad_request("image", "is empty (0 bytes)", "use a picture's file")
         scores = {"dog": 0.75, "cat": 0.25}
         predictions = [Prediction(label=label, score=score) for label, score in scores.items()]
         return ClassifyResponse(model="squares", predictions=predictions[:top_k])
@@ -130,9 +132,13 @@ class SquaresBackend:
         return None
 
 
-def _square(sides, seed):
+def _square(request, sides, seed):
+    """With the text that the real server writes as well (`darkroom_serving.png`)."""
+    info = PngInfo()
+    for key, value in (("prompt", request.prompt), ("seed", str(seed)), ("model", request.model)):
+        info.add_text(key, value or "base")
     buffer = io.BytesIO()
-    Image.new("RGB", sides, (seed % 256, 0, 0)).save(buffer, format="PNG")
+    Image.new("RGB", sides, (seed % 256, 0, 0)).save(buffer, format="PNG", pnginfo=info)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

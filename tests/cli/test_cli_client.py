@@ -34,6 +34,7 @@ def test_a_picture_is_classified_from_a_path_or_bytes(server_url, picture):
     with Client(server_url) as client:
         likeliest = client.classify(picture, top_k=1)
         assert [one.label for one in likeliest] == ["dog"]
+        assert client.classify(str(picture), top_k=1) == likeliest
         assert [one.score for one in client.classify(picture.read_bytes())] == [0.75, 0.25]
 
 

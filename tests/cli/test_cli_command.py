@@ -81,6 +81,18 @@ def test_lint_needs_no_machine_learning(valid_job):
     assert run.stdout.strip() == ""
 
 
+@pytest.mark.parametrize("command", ["train", "serve"])
+def test_a_part_that_is_not_installed_is_said(command, valid_job):
+    arguments = {"train": ["darkroom", "train", str(valid_job)], "serve": ["darkroom", "serve"]}
+    absent = ("torch", "ray", "fastapi", "psutil")
+    code = f"import sys; sys.modules |= dict.fromkeys({absent}); sys.argv = {arguments[command]}"
+    code += "; from darkroom.main import main; main()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "is not installed; run make setup" in run.stderr
+
+
 def test_the_client_is_exported():
     import darkroom
 

@@ -22,7 +22,7 @@ def test_flags_alone_give_a_job_for_a_laptop(tmp_path, darkroom):
     assert job.spec.scale.gpus_per_worker == 0
     assert job.spec.scale.precision is Precision.FP32
     assert job.spec.training.max_steps == LAPTOP.max_steps
-    assert job.spec.training.learning_rate == "4e-4"
+    assert job.spec.training.learning_rate == "3e-4"
 
 
 def test_another_base_model_gets_the_numbers_for_a_gpu(tmp_path, darkroom):
@@ -99,6 +99,15 @@ def test_photos_are_relative_to_the_job_file(tmp_path):
         "file:../photos/rex"
     )
     assert images_uri("pvc://photos/rex", tmp_path / "rex.yaml") == "pvc://photos/rex"
+
+
+@pytest.mark.parametrize("photos", ["https://example.com/rex", "hf://org/rex"])
+def test_photos_that_no_job_can_read_are_refused(photos, tmp_path, darkroom):
+    file = tmp_path / "rex.yaml"
+    result = darkroom("init", file, *ANIMAL, "--photos", photos)
+    assert result.exit_code == 1
+    assert f'spec.subject.images.uri: "{photos}" has the wrong form; use s3://' in result.stderr
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,18 @@ def test_one_bad_file_does_not_hide_the_others(valid_job, tmp_path, darkroom):
 def test_photos_that_are_not_there_are_a_warning(valid_job, tmp_path, darkroom):
     result = darkroom("lint", valid_job)
     assert result.exit_code == 0
-    assert "warning: spec.subject.images.uri" in result.stderr
-    assert str(tmp_path / "photos") in result.stderr
+    assert result.stderr == (
+        f"{valid_job}: warning: spec.subject.images.uri: there is no folder {tmp_path / 'photos'};"
+        " create it, or correct the path, which is relative to the job file\n"
+    )
+
+
+def test_a_folder_whose_name_is_too_long_is_not_there(valid_job, darkroom):
+    name = "x" * 300
+    valid_job.write_text(valid_job.read_text().replace("file:photos", f"file:{name}"))
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 0
+    assert f"/{name}; create it" in result.stderr
 
 
 def test_json_for_programs(valid_job, darkroom):

@@ -19,6 +19,8 @@ def test_an_empty_registry_says_how_to_fill_it(tmp_path, darkroom):
     result = darkroom("models", "list", "--registry", tmp_path)
     assert result.exit_code == 0
     assert "darkroom train" in result.stdout
+    assert darkroom("models", "verify", "--registry", tmp_path).stdout == result.stdout
+    assert darkroom("models", "verify", "--registry", tmp_path, "--json").stdout == "[]\n"
 
 
 def test_a_registry_that_is_not_there_is_an_error(tmp_path, darkroom):

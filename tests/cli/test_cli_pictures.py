@@ -2,9 +2,9 @@
 
 import json
 
+import pytest
 from PIL import Image
 
-from darkroom.pictures import with_text
 from darkroom.server_process import free_port
 
 
@@ -64,13 +64,46 @@ def test_the_servers_warnings_are_printed(tmp_path, server_url, darkroom):
     assert "warning: the prompt was cut off" in result.stderr
 
 
-def test_text_that_the_server_wrote_stays(tmp_path, server_url, darkroom):
+def test_a_prompt_in_any_script_is_in_the_picture(tmp_path, server_url, darkroom):
     output = tmp_path / "dog.png"
-    darkroom("generate", "größer", "--output", output, "--seed", 1, "--url", server_url)
-    written = output.read_bytes()
-    assert with_text(written, {"prompt": "another"}) == written
+    darkroom("generate", "größer 犬", "--output", output, "--seed", 1, "--url", server_url)
     with Image.open(output) as image:
-        assert image.text["prompt"] == "größer"
+        assert image.text["prompt"] == "größer 犬"
+
+
+def test_a_folder_is_no_picture_also_with_force(tmp_path, darkroom):
+    result = darkroom("generate", "a dog", "--output", tmp_path, "--force")
+    assert result.exit_code == 1
+    assert result.stderr == f"{tmp_path} is a folder; name a file in it\n"
+
+
+@pytest.mark.parametrize("command", ["generate", "init"])
+def test_a_file_that_can_not_be_is_said(command, tmp_path, darkroom):
+    file = tmp_path / f"{'x' * 300}.png"
+    arguments = {
+        "generate": ("a dog", "--output", file),
+        "init": (file, "--kind", "Animal", "--class-noun", "dog", "--photos", "photos"),
+    }
+    result = darkroom(command, *arguments[command])
+    assert result.exit_code == 1
+    assert result.stderr == f"{file}: can't be written: File name too long; check the path\n"
+
+
+def test_a_full_disk_is_said(tmp_path, server_url, darkroom):
+    (tmp_path / "dog.png").symlink_to("/dev/full")
+    arguments = ("--output", tmp_path / "dog.png", "--force", "--url", server_url)
+    result = darkroom("generate", "a dog", *arguments)
+    assert result.exit_code == 1
+    assert "dog.png: can't be written: No space left on device" in result.stderr
+
+
+def test_the_picture_that_the_server_refuses_is_named(tmp_path, server_url, darkroom):
+    good, empty = tmp_path / "good.png", tmp_path / "empty.png"
+    Image.new("RGB", (8, 8)).save(good)
+    empty.touch()
+    result = darkroom("classify", good, empty, "--url", server_url)
+    assert result.exit_code == 1
+    assert result.stderr == f"{empty}: image: is empty (0 bytes); use a picture's file\n"
 
 
 def test_pictures_are_classified_in_a_table_or_json(tmp_path, server_url, darkroom):

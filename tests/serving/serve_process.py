@@ -1,4 +1,4 @@
-"""Runs a server for the tests: `python serve_process.py REGISTRY PORT BASE CLASSIFIER`."""
+"""Runs a server for the tests: `python serve_process.py REGISTRY PORT METRICS_PORT BASE CLASSIFIER`."""
 
 import sys
 from pathlib import Path
@@ -15,11 +15,12 @@ def on_ready(url):
 
 
 if __name__ == "__main__":
-    registry, port, base, classifier = sys.argv[1:]
+    registry, port, metrics_port, base, classifier = sys.argv[1:]
     serve(
         ServingSettings(
             registry=Path(registry),
             port=int(port),
+            metrics_port=int(metrics_port),
             base=Path(base),
             classifier=Path(classifier),
         ),

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,18 +26,27 @@ STOP_SECONDS = 60
 PROMPT = "a photo of sks dog"
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 class Server:
     def __init__(self, registry, base, classifier, log):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
+        self.port, self.metrics_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.registry = registry
         script = Path(__file__).with_name("serve_process.py")
-        command = [sys.executable, script, registry, str(self.port), base, classifier]
+        ports = map(str, (self.port, self.metrics_port))
         self.log = log.open("wb")
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.log, text=True, start_new_session=True
+            [sys.executable, script, registry, *ports, base, classifier],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"http_proxy": "http://127.0.0.1:9"},  # nothing goes there
         )
 
     def first_line(self):
@@ -53,6 +63,11 @@ class Server:
             self.process.wait()
         self.process.stdout.close()
         self.log.close()
+
+
+def living(processes):
+    _, left = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    return [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture(scope="module")
@@ -239,19 +254,34 @@ def test_health_and_documents_are_there(http):
     assert "euler_a" in body["schema"]["properties"]["sampler"]["enum"]
 
 
+def test_metrics_go_to_prometheus(client, server):
+    generate(client)
+    name, text = "ray_darkroom_generation_images_total", ""
+    for _ in range(120):  # Ray hands them on every few seconds
+        text = httpx2.get(f"http://127.0.0.1:{server.metrics_port}/metrics").text
+        if name in text:
+            break
+        time.sleep(0.5)
+    lines = [line for line in text.splitlines() if line.startswith(name)]
+    assert any('model="miniature"' in line and 'outcome="ok"' in line for line in lines)
+
+
 def test_an_occupied_port_is_refused_before_anything_starts(server):
-    settings = ServingSettings(registry=server.registry, port=server.port)
-    children = psutil.Process().children()
-    with pytest.raises(PortInUseError, match=rf"--port: 127\.0\.0\.1:{server.port} can't be used"):
-        serve(settings, print)
+    port, children = server.port, psutil.Process().children()
+    for settings, option in (
+        (ServingSettings(registry=server.registry, port=port), "--port"),
+        (
+            ServingSettings(registry=server.registry, port=free_port(), metrics_port=port),
+            "--metrics-port",
+        ),
+    ):
+        with pytest.raises(PortInUseError, match=rf"{option}: 127\.0\.0\.1:{port} can't be used"):
+            serve(settings, print)
     assert psutil.Process().children() == children
 
 
 def test_a_base_that_is_not_complete_is_refused(tmp_path):
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    settings = ServingSettings(registry=tmp_path, port=port, base=tmp_path)
+    settings = ServingSettings(registry=tmp_path, port=free_port(), base=tmp_path)
     with pytest.raises(ServingError, match=r"--base: .* has no manifest\.json: it is not complete"):
         serve(settings, print)
 
@@ -260,5 +290,21 @@ def test_a_signal_ends_it_and_leaves_nothing_behind(server):
     children = psutil.Process(server.process.pid).children(recursive=True)
     assert server.stop() == 0
     assert server.process.stdout.readline() == "ended\n"
-    psutil.wait_procs(children, timeout=STOP_SECONDS)
-    assert not [child for child in children if child.is_running()]
+    assert not living(children)
+
+
+def test_a_killed_head_ends_it_with_an_error_and_leaves_nothing_behind(
+    tmp_path, serving_base, serving_classifier
+):
+    log = tmp_path / "server.log"
+    server = Server(tmp_path / "models", serving_base, serving_classifier, log)
+    try:
+        assert server.first_line().startswith("ready"), log.read_text()
+        children = psutil.Process(server.process.pid).children(recursive=True)
+        (head,) = [child for child in children if child.name() == "gcs_server"]
+        head.kill()
+        assert server.process.wait(STOP_SECONDS) == 1
+        assert "Ray's head process was killed; start the server again" in log.read_text()
+        assert not living(children)
+    finally:
+        server.end()

@@ -126,6 +126,15 @@ def test_intact_files_that_are_no_model_are_refused(catalogue, registry, publish
     assert caught.value.code == "model_unusable"
 
 
+def test_a_damaged_model_takes_nobodys_place(catalogue, registry, publish_subject):
+    flip_byte(weights_of(publish_subject(registry, "rex")))
+    store = ModelStore(lambda folder: folder, max_models=1)
+    store.get(catalogue.find("miniature"))
+    with pytest.raises(ApiError):
+        store.get(catalogue.find("rex"))
+    assert catalogue.find("miniature") in store
+
+
 def test_the_model_that_was_unused_for_longest_makes_room(catalogue, registry, publish_subject):
     for number, name in enumerate(("rex", "tom"), start=1):
         publish_subject(registry, name, shift=number)

@@ -10,6 +10,7 @@ from darkroom_serving.errors import ApiError, error_body
 from darkroom_serving.parsing import parse_classify_request, parse_images_request, parse_top_k
 from darkroom_serving.samplers import Sampler
 from darkroom_serving.settings import Limits
+from darkroom_serving.wire import DEFAULT_TOP_K
 
 SAMPLERS = "ddim, ddpm, dpmsolver++, euler, euler_a, heun, pndm, unipc"
 NOT_WHOLE = "write digits, without quotes or a point"
@@ -82,6 +83,8 @@ REFUSED = [
     ),
     ({"sampler": "x"}, f'sampler: "x" is not one of {SAMPLERS}; choose one of them'),
     ({"promt": "a"}, "promt: is unknown; did you mean prompt?"),
+    ({"": 1}, '"": is unknown; leave it out, see /docs for those there are'),
+    ({"promt": None}, "promt: is unknown; did you mean prompt?"),
     ({"zzz": 1}, "zzz: is unknown; leave it out, see /docs for those there are"),
 ]
 
@@ -98,6 +101,10 @@ def test_a_wrong_field_is_refused_with_its_name_and_a_fix(fields, message):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
+        (
+            b"",
+            "the body is not JSON: Expecting value: line 1 column 1 (char 0); send a JSON object",
+        ),
         (b"[1]", "the body is not a JSON object; send a JSON object"),
         (
             b"{",
@@ -107,6 +114,10 @@ def test_a_wrong_field_is_refused_with_its_name_and_a_fix(fields, message):
         (b"\xff", "the body can't be read; send a JSON object in UTF-8"),
         (b"[" * 100_000, "the body can't be read; send a JSON object in UTF-8"),
         (b"1" * 5000, "the body can't be read; send a JSON object in UTF-8"),
+        (
+            b'{"\\ud800": 1}',
+            "\\ud800: is unknown; leave it out, see /docs for those there are",
+        ),
         (b'{"prompt": "\\ud800"}', "the body is not valid JSON text; send text in UTF-8"),
     ],
 )
@@ -161,9 +172,10 @@ def test_a_picture_in_json_is_decoded():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"image": "?"}, "image: is not base64; encode the picture's file, without data: before"),
+        ({"image": "?"}, "image: is not base64; encode the picture's file, without line"),
         ({"image": ""}, "image: is empty; fill it"),
-        ({"imgae": "YQ=="}, "image: is missing; add it"),
+        ({"top_k": 1}, "image: is missing; add it"),
+        ({"imgae": "YQ=="}, "imgae: is unknown; did you mean image?"),
         ({"image": "YQ==", "topk": 1}, "topk: is unknown; did you mean top_k?"),
         ({"image": "YQ==", "top_k": 0}, "top_k: must be at least 1; it is 0: change it"),
     ],
@@ -175,9 +187,11 @@ def test_a_wrong_request_to_classify_is_refused(body, message):
 
 
 def test_top_k_of_a_query_is_checked():
-    assert parse_top_k("3") == 3
-    with pytest.raises(ApiError, match='top_k: "-1" is not a number; write digits'):
-        parse_top_k("-1")
+    assert parse_top_k({"top_k": "3"}) == 3
+    assert parse_top_k({}) == DEFAULT_TOP_K
+    for text in ("-1", "0", "1.5", "", "٣"):
+        with pytest.raises(ApiError, match=f'top_k: "{text}" is not a number of labels; write 1'):
+            parse_top_k({"top_k": text})
 
 
 def test_an_error_has_openais_shape():

@@ -1,7 +1,8 @@
 """One rank of the resume tests: `python resume_worker.py TASKS.json`, with torchrun's environment.
 
 Runs the trainer's own worker for each task of the file and prints the digest of its model: many
-tasks in one process, since starting torch costs more than training the tiny model.
+tasks in one process, since starting torch costs more than training the tiny model. Tasks that have
+a port run in a child each, which may kill itself.
 """
 
 import json
@@ -11,10 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from darkroom_api.job import PersonalizationJob
-from darkroom_trainer import loop
+from darkroom_trainer import engine, loop
 from darkroom_trainer.checkpoint import newest_checkpoint
 from darkroom_trainer.sources import inspect_base
 from darkroom_trainer.task import WorkerTask
@@ -34,13 +36,13 @@ def build_task(entry):
         run_folder=run_folder,
         class_images_root=Path(entry["class_images"]),
         registry_root=root / "models",
-        resume_from=found.folder if found else None,
+        resume_from=found,
         threads=1,
     )
 
 
 def die_after(step):
-    """Kills this process, as SIGKILL would find it: after the step, before anything else."""
+    """Kills this process after a step, before anything else."""
     train_step = loop._train_step
 
     def train_then_die(*arguments):
@@ -52,33 +54,72 @@ def die_after(step):
     loop._train_step = train_then_die
 
 
+def die_within_checkpoint(step):
+    """Kills this process when a checkpoint's files are written and its manifest is not."""
+    save_engine = engine.save_engine
+
+    def save_then_die(ds_engine, folder):
+        failure = save_engine(ds_engine, folder)
+        if ds_engine.global_steps == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return failure
+
+    engine.save_engine = save_then_die
+
+
 def fill_disk(step, rank):
     """Lets one rank find no room for its files while that step's checkpoint is written."""
     save_checkpoint = loop._save_checkpoint
 
-    def save_without_room(task, engine, state, reporter):
+    def save_without_room(task, ds_engine, state, reporter):
         full = state.step == step and dist.get_rank() == rank
         _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if full else hard, hard))
-        save_checkpoint(task, engine, state, reporter)
+        failure = save_checkpoint(task, ds_engine, state, reporter)
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        return failure
 
     loop._save_checkpoint = save_without_room
+
+
+def run_entry(entry):
+    if "die_after" in entry:
+        die_after(entry["die_after"])
+    if "die_within_checkpoint" in entry:
+        die_within_checkpoint(entry["die_within_checkpoint"])
+    if "disk_full" in entry:
+        fill_disk(*entry["disk_full"])
+    result = loop.run_worker(build_task(entry))
+    if dist.get_rank() == 0:
+        print(json.dumps({"name": entry["name"], "digest": result.model_digest}), flush=True)
+
+
+def run_together(entries):
+    dist.init_process_group("gloo")
+    for entry in entries:
+        run_entry(entry)
+    dist.destroy_process_group()
+
+
+def run_apart(entry):
+    """Runs an entry in a child, which has imported everything already."""
+    child = os.fork()
+    if child == 0:
+        os.environ["MASTER_PORT"] = entry["port"]
+        run_together([entry])
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def main():
     prepare_environment(use_gpu=False)
     entries = json.loads(Path(sys.argv[1]).read_text())
-    dist.init_process_group("gloo")
+    if "port" not in entries[0]:
+        run_together(entries)
+        return
+    loop.load_base(Path(entries[0]["base"]), torch.device("cpu"))  # imports what is slow to import
     for entry in entries:
-        if "die_after" in entry:
-            die_after(entry["die_after"])
-        if "disk_full" in entry:
-            fill_disk(*entry["disk_full"])
-        result = loop.run_worker(build_task(entry))
-        if dist.get_rank() == 0:
-            print(json.dumps({"name": entry["name"], "digest": result.model_digest}), flush=True)
-    dist.destroy_process_group()
+        run_apart(entry)
 
 
 if __name__ == "__main__":

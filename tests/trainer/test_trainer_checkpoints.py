@@ -26,7 +26,7 @@ def write(tmp_path, spec):
     """Writes the checkpoint of a step as a run does."""
 
     def build(step, keep=3):
-        partial = checkpoint.partial_folder(tmp_path, step)
+        partial = checkpoint.partial_folder(tmp_path)
         checkpoint.begin_checkpoint(partial, spec)
         (partial / "deepspeed" / "weights.pt").write_bytes(bytes(range(256)) * step)
         state = TrainState(
@@ -79,8 +79,20 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path, write, dam
 
 def test_an_unfinished_checkpoint_does_not_exist(tmp_path, write, spec):
     write(2)
-    checkpoint.begin_checkpoint(checkpoint.partial_folder(tmp_path, 4), spec)
+    checkpoint.begin_checkpoint(checkpoint.partial_folder(tmp_path), spec)
     assert newest_step(tmp_path) == (2, [])
+    write(3)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000002",
+        "step-00000003",
+    ]
+
+
+def test_a_damaged_newer_checkpoint_never_pushes_out_a_good_one(tmp_path, write):
+    write(4)
+    DAMAGES["a torn file"](write(9) / "deepspeed" / "weights.pt")
+    write(6, keep=1)
+    assert newest_step(tmp_path) == (6, [])
 
 
 def test_another_job_s_checkpoint_is_not_used(tmp_path, write):
@@ -139,6 +151,13 @@ def test_going_on_with_another_training_is_refused_with_the_field(tmp_path, writ
     assert refusal(found, workers).reason == "WorldSizeChanged"
     same = make_job(tmp_path).spec
     assert refusal(found, same, inputs="2" * 64).reason == "InputsChanged"
+
+
+def test_a_job_that_is_shorter_than_its_checkpoint_is_refused(tmp_path, write, make_job):
+    write(9)
+    found, _ = checkpoint.newest_checkpoint(tmp_path, OWNER)
+    error = refusal(found, make_job(tmp_path, training={"maxSteps": 8}).spec)
+    assert "spec.training.maxSteps: there is a checkpoint of step 9 already" in str(error)
 
 
 def test_training_longer_or_elsewhere_is_going_on(tmp_path, write, make_job):

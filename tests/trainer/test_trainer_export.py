@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from darkroom_api import registry
 from darkroom_trainer import export
@@ -45,12 +46,12 @@ def publish(tiny_base, make_job, tmp_path, trained):
 def test_a_plain_pipeline_loads_and_draws_it(publish, trained, precision, dtype):
     entry = publish(precision=precision)
     assert not [path for path in entry.folder.rglob("*") if path.suffix in {".bin", ".pt", ".ckpt"}]
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        entry.folder, use_safetensors=True, torch_dtype=dtype
-    )
+    stored = load_file(entry.folder / "unet" / "diffusion_pytorch_model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {dtype}
+    pipeline = StableDiffusionPipeline.from_pretrained(entry.folder, use_safetensors=True)
     for name, tensor in pipeline.unet.state_dict().items():
-        assert torch.equal(tensor, trained["unet"][name].to(dtype)), name
-    image = pipeline.to(torch.float32)("a dog", num_inference_steps=2).images[0]
+        assert torch.equal(tensor, trained["unet"][name].to(dtype).float()), name
+    image = pipeline("a dog", num_inference_steps=2).images[0]
     assert image.size == (32, 32)
 
 

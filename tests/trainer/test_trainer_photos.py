@@ -1,8 +1,11 @@
 """Photos as users have them: good ones become squares of RGB, bad ones are set aside with a reason."""
 
+import errno
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,6 +155,26 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(TrainerError, match="file can't be read: Not a directory"):
         load_photos(tmp_path / "file", SIDE)
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    def refuse(_folder):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read everything
+    with pytest.raises(TrainerError, match=r"can't be read: Permission denied; check the path"):
+        load_photos(tmp_path, SIDE)
+
+
+def test_what_is_no_file_is_set_aside(folder):
+    (folder / "loop.png").symlink_to("loop.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    found = load_photos(folder, SIDE)
+    assert len(found.photos) == 3
+    assert {bad.name: bad.reason for bad in found.quarantined} == dict.fromkeys(
+        ("gone.png", "loop.png", "pipe.png"), "is not a regular file"
+    )
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder, tmp_path_factory):

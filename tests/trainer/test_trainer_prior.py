@@ -5,9 +5,11 @@ import threading
 import pytest
 import torch
 
+from darkroom_trainer import prior
 from darkroom_trainer.models import load_base
 from darkroom_trainer.prior import draw_class_latents, make_class_images, read_class_latents
 from darkroom_trainer.prior_store import SHARD_IMAGES, ClassImageStore, prior_recipe
+from darkroom_trainer.sampling import draw_latents
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +77,15 @@ def test_a_killed_writer_leaves_nothing_that_is_read(store):
     assert store.missing(8) == [0]
 
 
-def test_two_jobs_at_once_share_the_work(store, base):
+def test_two_jobs_at_once_share_the_work_and_draw_nothing_twice(store, base, monkeypatch):
     both = threading.Barrier(2)
+    drawn = []
+
+    def draw(base, recipe, index):
+        drawn.append(index)
+        return draw_class_latents(base, recipe, index)
+
+    monkeypatch.setattr(prior, "draw_class_latents", draw)
 
     def work():
         both.wait()
@@ -88,7 +97,24 @@ def test_two_jobs_at_once_share_the_work(store, base):
     for thread in threads:
         thread.join()
     assert store.missing(24) == []
-    assert len(files(store)) == 3
+    assert sorted(drawn) == [0, 1, 2]
+
+
+def test_latents_are_not_clipped_where_the_base_does_not_say(base):
+    unsaid = {key: base.scheduler_config[key] for key in ("beta_schedule", "beta_end")}
+    noise = torch.full((1, 4, 8, 8), 3.0)
+    drawn = [
+        draw_latents(
+            lambda latents, _timestep: torch.zeros_like(latents),
+            noise,
+            scheduler_config=unsaid | clipping,
+            steps=4,
+            guidance_scale=1.0,
+        )
+        for clipping in ({}, {"clip_sample": False})
+    ]
+    assert torch.equal(*drawn)
+    assert float(drawn[0].min()) > 1
 
 
 @pytest.mark.parametrize(

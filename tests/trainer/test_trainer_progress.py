@@ -1,14 +1,18 @@
 """Progress is readable by programs at any moment: as a file, and as Prometheus metrics."""
 
+import errno
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.metrics import MetricsServer
 from darkroom_trainer.progress import Losses, Phase, ProgressWriter, read_progress
+from darkroom_trainer.tracking import LOG_EVERY, Trackers
 
 LOSSES = Losses(total=0.5, instance=0.3, prior=0.2)
 
@@ -43,6 +47,45 @@ def test_class_images_are_counted_and_a_condition_stands_once(writer):
     writer.warn("CheckpointFailed/DiskFull: step 2 was not saved")
     assert writer.latest.class_images_made == 16
     assert len(writer.latest.conditions) == 1
+
+
+def test_a_resumed_training_starts_and_goes_on_at_its_step(tmp_path):
+    writer = ProgressWriter(tmp_path / "progress.json", max_steps=10, step=6)
+    writer.enter(Phase.CHECKPOINTING)
+    writer.enter(Phase.TRAINING, total=10)
+    found = read_progress(tmp_path / "progress.json")
+    assert (found.step, found.done, found.total) == (6, 6, 10)
+
+
+def test_a_snapshot_that_finds_no_room_does_not_end_the_run(tmp_path, writer, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        writer.enter(Phase.CACHING)
+    assert read_progress(tmp_path / "progress.json").phase is Phase.STARTING
+    writer.enter(Phase.CACHING)
+    assert read_progress(tmp_path / "progress.json").phase is Phase.CACHING
+
+
+def test_trackers_log_both_losses_for_tensorboard(make_job, tmp_path):
+    trackers = Trackers(make_job(tmp_path), tmp_path)
+    trackers.log(LOG_EVERY, LOSSES, learning_rate=1e-4, grad_norm=1.0)
+    trackers.log(LOG_EVERY + 1, LOSSES, learning_rate=1e-4, grad_norm=1.0)
+    trackers.finish()
+    (file,) = (tmp_path / "tensorboard").rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    logged = {
+        tag: [(event.step, round(event.value, 6)) for event in events.Scalars(tag)]
+        for tag in ("loss/total", "loss/instance", "loss/prior")
+    }
+    step = LOG_EVERY
+    assert logged == {
+        "loss/total": [(step, 0.5)],
+        "loss/instance": [(step, 0.3)],
+        "loss/prior": [(step, 0.2)],
+    }
 
 
 def free_port():

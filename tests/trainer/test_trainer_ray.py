@@ -1,5 +1,7 @@
 """The driver on real local Ray: two workers, an early stop, a killed head, a worker's own error."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,13 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 
 from darkroom_api.registry import load_verified
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.local_ray import HEAD_PROCESSES, cause_of
+from darkroom_trainer.local_ray import HEAD_PROCESSES, LocalRay, cause_of
 from darkroom_trainer.progress import Phase
-from darkroom_trainer.run import RunOptions, prepare, train
+from darkroom_trainer.run import LOCK_FILE, RunOptions, prepare, train
 from darkroom_trainer.status import RunStatus
 
 
@@ -60,6 +63,16 @@ def test_a_killed_head_ends_the_run_with_what_to_do(make_job, tmp_path):
     assert prepare(job, options(tmp_path)).resumed_from >= 5
 
 
+def test_what_is_left_of_a_head_is_ended_and_reaped(make_job, tmp_path):
+    local_ray = LocalRay(make_job(tmp_path).spec.scale)
+    with subprocess.Popen(["sleep", "600"]) as killed, subprocess.Popen(["sleep", "600"]) as left:
+        killed.kill()
+        local_ray._head = [psutil.Process(killed.pid), psutil.Process(left.pid)]
+        local_ray.__exit__(None, None, None)
+        assert not psutil.pid_exists(killed.pid)
+        assert not psutil.pid_exists(left.pid)
+
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -86,7 +99,7 @@ def test_a_signal_saves_and_the_next_run_goes_on(make_job, tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     ) as driver:
-        watchdog = threading.Timer(300, driver.kill)
+        watchdog = threading.Timer(600, driver.kill)
         watchdog.start()
         lines = []
         for line in driver.stdout:
@@ -114,6 +127,8 @@ def test_a_worker_s_error_is_found_inside_ray_s(tmp_path):
     assert cause_of(outer) is inner
     died = cause_of(RuntimeError("The actor died unexpectedly before finishing this task."))
     assert died.reason == "WorkerDied"
+    outer.worker_failures[0].__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert cause_of(outer).reason == "DiskFull"
 
 
 def test_a_loss_that_is_not_finite_is_an_error_of_the_job(make_job, tmp_path):
@@ -121,6 +136,18 @@ def test_a_loss_that_is_not_finite_is_an_error_of_the_job(make_job, tmp_path):
     with pytest.raises(TrainerError) as caught:
         train(job, options(tmp_path), lambda progress: None)
     assert caught.value.reason == "LossNotFinite"
+    saved = prepare(job, options(tmp_path)).task.resume_from.folder / "deepspeed"
+    weights = torch.load(saved / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+def test_a_job_that_is_being_trained_is_refused(make_job, tmp_path):
+    folder = tmp_path / "work" / "default" / "tiny"
+    folder.mkdir(parents=True)
+    with (folder / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TrainerError, match="another process trains this job"):
+            train(make_job(tmp_path), options(tmp_path), lambda progress: None)
 
 
 def test_bad_photos_are_refused_before_ray_starts(make_job, tmp_path):

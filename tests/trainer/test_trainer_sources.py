@@ -55,6 +55,32 @@ def test_weights_that_are_only_pickles_are_refused_with_the_way_out(base):
     assert "safe_serialization=True" in message
 
 
+def edit(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_part_that_is_only_published_may_not_be_a_pickle_either(base):
+    edit(
+        base / "model_index.json",
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+    )
+    (base / "safety_checker").mkdir()
+    (base / "safety_checker" / "pytorch_model.bin").touch()
+    assert "the weights of its safety_checker are only a .bin" in refusal(base)
+
+
+def test_a_scheduler_that_predicts_something_else_is_refused(base):
+    edit(base / "scheduler" / "scheduler_config.json", prediction_type="sample")
+    assert "its scheduler predicts sample, not epsilon or v_prediction" in refusal(base)
+
+
+def test_a_configuration_that_lacks_a_field_is_named(base):
+    (base / "unet" / "config.json").write_text('{"sample_size": 8}')
+    assert "config.json of its unet or vae is wrong: KeyError('block_out_channels')" in refusal(
+        base
+    )
+
+
 def test_torn_weights_are_refused(base):
     weights = base / "text_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])

@@ -99,6 +99,13 @@ def refuse_other_run(
     """Raises TrainerError when going on from a checkpoint would mix two different trainings."""
     fresh = "start afresh with --restart"
     step, state = checkpoint.state.step, checkpoint.state
+    if step > spec.training.max_steps:
+        raise TrainerError(
+            "SpecChanged",
+            f"spec.training.maxSteps: there is a checkpoint of step {step} already and the job has"
+            f" {spec.training.max_steps}",
+            f"set it to {step} or more, or {fresh}",
+        )
     if state.world_size != spec.scale.workers:
         raise TrainerError(
             "WorldSizeChanged",
@@ -125,9 +132,9 @@ def refuse_other_run(
         )
 
 
-def partial_folder(run_folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is written before it is complete."""
-    return run_folder / CHECKPOINTS / f".partial-{step:08d}"
+def partial_folder(run_folder: Path) -> Path:
+    """Where a checkpoint is written before it is complete; what a killed run left there is replaced."""
+    return run_folder / CHECKPOINTS / ".partial"
 
 
 def begin_checkpoint(partial: Path, spec: PersonalizationJobSpec) -> None:
@@ -138,7 +145,11 @@ def begin_checkpoint(partial: Path, spec: PersonalizationJobSpec) -> None:
 
 
 def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep: int) -> Path:
-    """Lets a checkpoint exist once all ranks have written their files; removes old ones."""
+    """Lets a checkpoint exist once all ranks have written their files; removes those it replaces.
+
+    They are the old ones beyond `keep`, and all newer ones: had they been fit, the run would have
+    gone on from them.
+    """
     files = hash_folder(partial)
     manifest = ModelManifest(
         kind=ArtifactKind.CHECKPOINT,
@@ -151,8 +162,10 @@ def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep:
     seal(partial, manifest)
     target = partial.parent / f"step-{state.step:08d}"
     publish_folder(partial, target)
-    for old in sorted(partial.parent.glob("step-*"), reverse=True)[keep:]:
-        discard(old)
+    found = sorted(partial.parent.glob("step-*"), reverse=True)
+    newest = found.index(target)
+    for replaced in (*found[:newest], *found[newest + keep :]):
+        discard(replaced)
     return target
 
 

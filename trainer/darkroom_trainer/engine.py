@@ -6,13 +6,15 @@ from typing import Any, Final
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from darkroom_api.job import PersonalizationJobSpec, Precision
 from darkroom_trainer.checkpoint import DEEPSPEED_FOLDER, describe_failure
-from darkroom_trainer.zero import engine_config
+from darkroom_trainer.zero import MAX_GRAD_NORM, effective_stage, engine_config
 
 DTYPES: Final = {
     Precision.FP32: torch.float32,
@@ -69,8 +71,25 @@ def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Any:
     # It would copy scripts beside the state, between barriers and past our checkpoint engine.
     engine._copy_recovery_script = lambda save_path: None
     # A single worker has nobody to average with; ZeRO 1 to 3 still gather their gradients there.
-    engine.enable_backward_allreduce = spec.scale.workers > 1 or spec.scale.zero_stage > 0
+    engine.enable_backward_allreduce = spec.scale.workers > 1 or effective_stage(spec.scale) > 0
+    # Without ZeRO it clips, but keeps the norm to itself.
+    engine.clip_fp32_gradients = lambda: _clip(engine)
+    _assert_fp32_masters(engine, optimizer)
     return engine
+
+
+def _clip(engine: Any) -> None:
+    engine._global_grad_norm = clip_grad_norm_(engine.module.parameters(), MAX_GRAD_NORM)
+
+
+def _assert_fp32_masters(engine: Any, optimizer: torch.optim.Optimizer) -> None:
+    """The weights that AdamW updates are in 32 bits; with ZeRO 3 DeepSpeed hands them to it one by one."""
+    masters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    masters = masters or engine.optimizer.fp32_partitioned_groups_flat
+    assert masters, "the optimizer trains nothing"
+    assert all(master.dtype == torch.float32 for master in masters), (
+        "weights trained in 16 bits lose small updates"
+    )
 
 
 def save_engine(engine: Any, folder: Path) -> str | None:
@@ -88,16 +107,18 @@ def load_engine(engine: Any, folder: Path) -> None:
 
 
 def grad_norm(engine: Any) -> float:
-    """Norm of the accumulated gradient before clipping, after `engine.step()`; 0 if not known."""
-    norm = engine.get_global_grad_norm()
-    return 0.0 if norm is None else float(norm)
+    """Norm of the accumulated gradient before clipping, after `engine.step()`; not finite if it isn't."""
+    return float(engine.get_global_grad_norm())
 
 
 def gather_weights(engine: Any) -> dict[str, Tensor]:
-    """The float32 master weights by name, on the CPU; a collective call with the result on every rank."""
+    """The float32 master weights by name, on the CPU of rank 0; empty elsewhere. All ranks call it."""
     weights = {}
     for name, parameter in engine.module.named_parameters():
         master = safe_get_full_fp32_param(parameter)
-        # Stage 0 in fp32 has no separate masters: the parameter is one.
-        weights[name] = (parameter if master is None else master).detach().float().cpu().clone()
+        if master is None:  # without ZeRO the parameter is the master
+            master = parameter
+        assert master.dtype == torch.float32, f"{name} has no 32-bit master"
+        if dist.get_rank() == 0:
+            weights[name] = master.detach().cpu().clone()
     return weights

@@ -117,7 +117,7 @@ def _write_folder(
         (partial / component).mkdir()
         if component in WEIGHTS:
             _write_weights(partial, base, component, weights.get(component), dtype)
-        _copy_rest(base.folder / component, partial / component, component, dtype)
+        _copy_rest(base.folder / component, partial / component, component)
 
 
 def _write_weights(
@@ -159,21 +159,24 @@ def _rename(
     return kept
 
 
-def _copy_rest(source: Path, target: Path, component: str, dtype: torch.dtype) -> None:
+def _copy_rest(source: Path, target: Path, component: str) -> None:
     """Copies a component's configuration, and the weights of those that are never cast."""
     suffixes = {".json", ".txt"} if component in WEIGHTS else {".json", ".txt", ".safetensors"}
     for path in sorted(source.iterdir()):
         if path.suffix in suffixes and not path.name.endswith(".index.json"):
             shutil.copyfile(path, target / path.name)
     if component == "text_encoder":
-        _set_dtype(target / "config.json", dtype)
+        _load_in_full_precision(target / "config.json")
 
 
-def _set_dtype(config: Path, dtype: torch.dtype) -> None:
-    """Lets the configuration name the format of the weights, which transformers loads them in."""
+def _load_in_full_precision(config: Path) -> None:
+    """Has transformers load as float32 what may be stored as float16.
+
+    diffusers does so with its own parts; else a pipeline that is loaded plainly mixes both and fails.
+    """
     content: dict[str, Any] = json.loads(config.read_bytes())
     content.pop("torch_dtype", None)
-    content["dtype"] = str(dtype).removeprefix("torch.")
+    content["dtype"] = "float32"
     config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

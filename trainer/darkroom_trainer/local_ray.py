@@ -1,5 +1,6 @@
 """Ray on this machine for the length of one run: quiet, no dashboard, only the CPUs that are needed."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any, Final, Self
 import psutil
 
 from darkroom_api.job import Scale
+from darkroom_trainer.checkpoint import FULL_DISK
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.status import RunStatus, WorkerResult
 from darkroom_trainer.task import WorkerTask
@@ -43,15 +45,18 @@ class LocalRay:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
 
-        ray.init(
-            address="local",
-            num_cpus=self._scale.workers,
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level="error",
-            log_to_driver=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=self._scale.workers,
+                include_dashboard=False,
+                configure_logging=True,
+                logging_level="error",
+                log_to_driver=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+        except Exception as error:  # Ray has no type for it
+            raise TrainerError("RayNotStarted", f"Ray can't start: {error}", CONTINUE) from error
         children = psutil.Process().children()
         self._head = [child for child in children if child.name() in HEAD_PROCESSES]
         return self
@@ -87,6 +92,11 @@ class LocalRay:
         import ray
 
         ray.shutdown()
+        # Workers outlive a killed head as long as it isn't reaped.
+        for process in self._head:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait()
 
     def _fit(self, task: WorkerTask) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -122,6 +132,10 @@ def cause_of(error: BaseException) -> TrainerError:
     for found in _layers(error):
         if isinstance(found, TrainerError):
             return found
+        if isinstance(found, OSError) and found.errno in FULL_DISK:
+            return TrainerError(
+                "DiskFull", f"the disk is full: {found}", f"free space and {CONTINUE}"
+            )
     last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     if "died" in str(error) or "ActorDied" in type(error).__name__:
         return TrainerError("WorkerDied", f"a training worker died: {last}", CONTINUE)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from darkroom_api.artifact import TrainState
 from darkroom_api.integrity import write_atomically
-from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.job import PersonalizationJobSpec, Precision
 from darkroom_api.registry import RegistryEntry
 from darkroom_trainer import checkpoint, engine, validation
 from darkroom_trainer.batches import BatchSource, samples_of
@@ -61,7 +61,7 @@ def run_worker(task: WorkerTask) -> WorkerResult:
     base = load_base(task.base.folder, device)
     if not _complete_prior(task, base, reporter):
         reporter.close(Phase.INTERRUPTED)
-        return WorkerResult(RunStatus.INTERRUPTED, step=0)
+        return WorkerResult(RunStatus.INTERRUPTED, task.first_step)
 
     # 2. All pictures become latents, once.
     reporter.enter(Phase.CACHING)
@@ -73,7 +73,7 @@ def run_worker(task: WorkerTask) -> WorkerResult:
     denoiser = trainable_denoiser(base, train_text_encoder=spec.training.train_text_encoder)
     ds_engine = engine.start_engine(denoiser, spec)
     if task.resume_from is not None:
-        engine.load_engine(ds_engine, task.resume_from)
+        engine.load_engine(ds_engine, task.resume_from.folder)
     step: int = ds_engine.global_steps
 
     # 4. Steps, each a function of the weights and its number.
@@ -82,14 +82,15 @@ def run_worker(task: WorkerTask) -> WorkerResult:
         stats = _train_step(ds_engine, source, prompts, spec, step, run_folder)
         step += 1
         reporter.step(step, stats.losses, stats.grad_norm)
-        _refuse_nan(step, stats)
+        _refuse_nan(step, stats, spec.scale.precision)
         if validation.is_due(spec, step):
             _draw_grid(task, base, ds_engine, step, reporter)
         # After the grid: a checkpoint of this step says that its grid is there, too.
         if stats.stop or step % spec.checkpoint.every_steps == 0 or step == spec.training.max_steps:
-            _save_checkpoint(task, ds_engine, _train_state(task, photos, step), reporter)
+            failure = _save_checkpoint(task, ds_engine, _train_state(task, photos, step), reporter)
         if stats.stop:
             reporter.close(Phase.INTERRUPTED)
+            _refuse_unsaved(step, failure)
             return WorkerResult(RunStatus.INTERRUPTED, step)
 
     # 5. The whole weights become the published model.
@@ -147,12 +148,26 @@ def _train_step(
     )
 
 
-def _refuse_nan(step: int, stats: StepStats) -> None:
-    if not math.isfinite(stats.losses.total):
+def _refuse_nan(step: int, stats: StepStats, precision: Precision) -> None:
+    """Ends a run that diverged before its weights are saved; the same on every rank."""
+    values = {"loss": stats.losses.total}
+    if precision is not Precision.FP16:  # there DeepSpeed skips the step and lowers the loss scale
+        values["gradient's norm"] = stats.grad_norm
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainerError(
+                "LossNotFinite",
+                f"spec.training.learningRate: the {name} of step {step} is {value}",
+                "lower it; the last checkpoint is from before",
+            )
+
+
+def _refuse_unsaved(step: int, failure: str | None) -> None:
+    if failure is not None:
         raise TrainerError(
-            "LossNotFinite",
-            f"spec.training.learningRate: the loss of step {step} is {stats.losses.total}",
-            "lower it; the last checkpoint is from before",
+            "CheckpointFailed",
+            f"the run was told to stop and step {step} could not be saved: {failure}",
+            "mend that and run it again: it goes on from the checkpoint before",
         )
 
 
@@ -163,14 +178,20 @@ def _complete_prior(task: WorkerTask, base: LoadedBase, reporter: Reporter) -> b
         return True
     shards: list[int] = from_rank_0(store.missing(task.job.spec.prior_preservation.num_images))
     reporter.enter(Phase.CLASS_IMAGES, total=len(shards) * SHARD_IMAGES)
+
+    def advance() -> None:
+        reporter.advance(sum(map(store.has, shards)) * SHARD_IMAGES)
+
     make_class_images(
         store,
         base,
         shards[dist.get_rank() :: dist.get_world_size()],
         should_stop=lambda: stop_requested(task.run_folder),
-        on_shard=lambda: reporter.advance(sum(map(store.has, shards)) * SHARD_IMAGES),
+        on_shard=advance,
     )
-    return not any_rank(stop_requested(task.run_folder))
+    stopped = any_rank(stop_requested(task.run_folder))
+    advance()  # by now the other ranks have made theirs
+    return not stopped
 
 
 def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> BatchSource:
@@ -226,11 +247,11 @@ def _draw_grid(
 
 def _save_checkpoint(
     task: WorkerTask, ds_engine: Any, state: TrainState, reporter: Reporter
-) -> None:
-    """Saves on all ranks. When that fails the checkpoint before stays and the training goes on."""
+) -> str | None:
+    """Saves on all ranks; None, or why it failed: the checkpoint before stays, the training goes on."""
     reporter.enter(Phase.CHECKPOINTING)
     owner, keep = task.job.metadata, task.job.spec.checkpoint.keep
-    partial = checkpoint.partial_folder(task.run_folder, state.step)
+    partial = checkpoint.partial_folder(task.run_folder)
     lead = dist.get_rank() == 0
 
     failure = None
@@ -248,6 +269,7 @@ def _save_checkpoint(
         checkpoint.discard(partial)
     reporter.checkpointed(state.step, failure)
     reporter.enter(Phase.TRAINING, total=task.job.spec.training.max_steps)
+    return failure
 
 
 def _publish(task: WorkerTask, ds_engine: Any, step: int) -> RegistryEntry:

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.loss import PredictionType
 
 
@@ -77,25 +76,15 @@ class LoadedBase:
 
 
 def load_base(folder: Path, device: torch.device) -> LoadedBase:
-    """Loads a folder that `sources.inspect_base` found fit: safetensors only, nothing downloaded.
-
-    Raises TrainerError when its scheduler predicts what can't be trained.
-    """
+    """Loads a folder that `sources.inspect_base` found fit: safetensors only, nothing downloaded."""
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options = {"use_safetensors": True, "torch_dtype": torch.float32, "local_files_only": True}
-    text_options = {"use_safetensors": True, "dtype": torch.float32, "local_files_only": True}
+    options = {"use_safetensors": True, "dtype": torch.float32, "local_files_only": True}
     scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
-        raise TrainerError(
-            "BaseModelUnsupported",
-            f"spec.baseModel.uri: its scheduler predicts {scheduler.config.prediction_type}",
-            "choose a model that predicts epsilon or v_prediction",
-        )
     parts = {
         "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **text_options),
+        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **options),
         "vae": AutoencoderKL.from_pretrained(folder / "vae", **options),
     }
     for part in parts.values():
@@ -109,9 +98,13 @@ def load_base(folder: Path, device: torch.device) -> LoadedBase:
 
 
 def trainable_denoiser(base: LoadedBase, *, train_text_encoder: bool) -> Denoiser:
-    """The module for the engine, in training mode, its parameters asserted to be 32-bit masters."""
+    """The module for the engine, its parameters asserted to be in 32 bits.
+
+    It stays in evaluation mode: dropout, where a base has it, would draw from torch's own generator,
+    which no checkpoint restores.
+    """
     denoiser = Denoiser(base.unet, base.text_encoder if train_text_encoder else None)
-    denoiser.train().requires_grad_(True)
+    denoiser.eval().requires_grad_(True)
     assert all(parameter.dtype == torch.float32 for parameter in denoiser.parameters()), (
         "weights trained in 16 bits lose small updates"
     )

@@ -4,6 +4,7 @@ Imports no torch, so that a plan is quick.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -125,7 +126,8 @@ def _load_photo(path: Path, folder: Path, resolution: int) -> Photo:
 def _read_file(path: Path, folder: Path) -> bytes:
     """The bytes that are hashed and decoded, read once so that they can't change in between."""
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
+        # `Path.resolve` would raise for a link that leads to itself.
+        if not Path(os.path.realpath(path)).is_relative_to(folder.resolve()):
             raise UnfitPictureError("is a symbolic link that leads out of the folder")
         if not path.is_file():
             raise UnfitPictureError("is not a regular file")

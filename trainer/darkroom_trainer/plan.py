@@ -12,6 +12,7 @@ from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.machine import Machine
 from darkroom_trainer.photos import PhotoSet, Quarantined
 from darkroom_trainer.sources import BaseModel
+from darkroom_trainer.zero import effective_stage
 
 STATE_BYTES: Final = {"weights": 2, "gradients": 2, "optimizer": 12}
 """Bytes a parameter in 16-bit training: fp32 master weights and Adam's two moments are 12 of 16
@@ -125,7 +126,7 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     spec = job.spec
     full = spec.scale.precision is Precision.FP32
     state = STATE_BYTES_FP32 if full else STATE_BYTES
-    stage, world = spec.scale.zero_stage, spec.scale.workers
+    stage, world = effective_stage(spec.scale), spec.scale.workers
     on_gpu = spec.scale.gpus_per_worker > 0
     per_parameter = state["weights"] / (world if stage >= 3 else 1)
     per_parameter += state["gradients"] / (world if stage >= 2 else 1)

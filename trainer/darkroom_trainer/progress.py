@@ -3,6 +3,7 @@
 A snapshot replaces the file as a whole and is never forced to the disk: losing one costs nothing.
 """
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -92,7 +93,7 @@ class Progress(_Snapshot):
     """Step of the last complete checkpoint."""
 
     conditions: tuple[str, ...] = ()
-    """What the user should know: warnings, and why a run failed."""
+    """What the user should know: a checkpoint that could not be saved, say."""
 
     time: datetime
     """When the snapshot was taken, in UTC."""
@@ -129,9 +130,10 @@ class ProgressWriter:
         return self._latest
 
     def enter(self, phase: Phase, total: int = 0) -> None:
-        """Begins a phase of `total` pieces of work."""
+        """Begins a phase of `total` pieces of work, or goes on with the steps of the training."""
         self._stepped_s = None
-        self._record(urgent=True, phase=phase, done=0, total=total)
+        done = self._latest.step if phase is Phase.TRAINING else 0
+        self._record(urgent=True, phase=phase, done=done, total=total)
 
     def advance(self, done: int) -> None:
         """Says how many pieces of the phase's work are done."""
@@ -185,5 +187,6 @@ class ProgressWriter:
         if urgent or now_s - self._written_s >= WRITE_INTERVAL_S:
             self._written_s = now_s
             partial = self._path.with_name(f".{self._path.name}.partial")
-            partial.write_text(self._latest.model_dump_json(), encoding="utf-8")
-            partial.replace(self._path)
+            with contextlib.suppress(OSError):  # a full disk must not end the run for a snapshot
+                partial.write_text(self._latest.model_dump_json(), encoding="utf-8")
+                partial.replace(self._path)

@@ -16,7 +16,9 @@ class Reporter:
         self._trackers: Trackers | None = None
         if rank == 0:
             path = task.run_folder / PROGRESS_FILE
-            self._progress = ProgressWriter(path, max_steps=spec.training.max_steps)
+            self._progress = ProgressWriter(
+                path, max_steps=spec.training.max_steps, step=task.first_step
+            )
             self._trackers = Trackers(task.job, task.run_folder)
 
     def enter(self, phase: Phase, total: int = 0) -> None:

@@ -3,6 +3,7 @@
 `prepare` finds the inputs and refuses what can't work before anything starts; `train` runs it.
 """
 
+import fcntl
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Final
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.registry import RegistryEntry, model_folder
 from darkroom_trainer import checkpoint
+from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.local_ray import LocalRay
 from darkroom_trainer.machine import Machine, read_machine
 from darkroom_trainer.photos import load_photos
@@ -28,6 +30,9 @@ from darkroom_trainer.zero import prepare_environment
 
 POLL_SECONDS: Final = 0.2
 """How often progress is read and Ray is looked after."""
+
+LOCK_FILE: Final = ".lock"
+"""File in a job's run folder that the process which trains it holds locked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +104,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         run_folder=folder,
         class_images_root=work_dir / "class-images",
         registry_root=find_local("spec.output.uri", spec.output.uri, options.job_folder),
-        resume_from=found.folder if found else None,
+        resume_from=found,
         threads=threads_per_worker(machine, spec.scale.workers),
     )
     if found is not None:
@@ -115,7 +120,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
     return Prepared(
         task=task,
         plan=plan,
-        resumed_from=found.state.step if found else None,
+        resumed_from=found.state.step if found is not None else None,
         warnings=(*plan.warnings, *torn),
     )
 
@@ -159,23 +164,43 @@ def train(
     prepared = prepare(job, options)
     on_prepared(prepared)
     task = prepared.task
-    task.run_folder.mkdir(parents=True, exist_ok=True)
-    if options.restart:
-        checkpoint.discard_all(task.run_folder)
-    clear_stop(task.run_folder)
-    (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
-    # Signals second: ray.init installs a handler of its own for SIGTERM.
-    with LocalRay(job.spec.scale) as local_ray, _stop_on_signals(task.run_folder) as received:
-        local_ray.start(task)
-        _watch(local_ray, task.run_folder / PROGRESS_FILE, on_progress)
-        result = local_ray.result()
+    with _only_run(task.run_folder):
+        if options.restart:
+            checkpoint.discard_all(task.run_folder)
+        clear_stop(task.run_folder)
+        (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
+        # Signals second: ray.init installs a handler of its own for SIGTERM.
+        with LocalRay(job.spec.scale) as local_ray, _stop_on_signals(task.run_folder) as received:
+            local_ray.start(task)
+            _watch(local_ray, task.run_folder / PROGRESS_FILE, on_progress)
+            result = local_ray.result()
+    interrupted = result.status is RunStatus.INTERRUPTED and received
     return TrainResult(
         status=result.status,
         steps=result.step,
         entry=_published(task, result),
         resumed_from=prepared.resumed_from,
-        stop_signal=received[0] if received else None,
+        stop_signal=received[0] if interrupted else None,
     )
+
+
+@contextmanager
+def _only_run(folder: Path) -> Iterator[None]:
+    """Holds a job's run folder; the kernel gives it back when this process is killed.
+
+    Raises TrainerError when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainerError(
+                "AlreadyRunning",
+                f"another process trains this job in {folder}",
+                "wait for its end, or choose another --work-dir",
+            ) from error
+        yield
 
 
 def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
@@ -215,7 +240,7 @@ def _stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
 
     def stop(number: int, frame: object) -> None:
         received.append(signal.Signals(number))
-        request_stop(folder, signal.Signals(number).name)
+        request_stop(folder)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

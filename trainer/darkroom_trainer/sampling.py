@@ -25,7 +25,8 @@ def draw_latents(
     """
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_config(scheduler_config)
+    # Latents have no bounds to clip to, though that is the default where a base doesn't say.
+    scheduler = DDIMScheduler.from_config(scheduler_config, clip_sample=False)
     scheduler.set_timesteps(steps)
     latents = noise
     for timestep in scheduler.timesteps:

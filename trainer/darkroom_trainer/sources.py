@@ -63,6 +63,9 @@ OPTIONAL_CLASSES: Final = MappingProxyType(
     }
 )
 
+PREDICTION_TYPES: Final = ("epsilon", "v_prediction")
+"""What a scheduler may let the UNet say; the first is diffusers' default."""
+
 DOWNLOAD_PATTERNS: Final = (MODEL_INDEX, "*/*.json", "*/merges.txt", "*/*.safetensors")
 SKIPPED_PATTERNS: Final = ("*.fp16.*", "*.non_ema.*", "*.bf16.*")
 
@@ -149,23 +152,33 @@ def inspect_base(uri: str, folder: Path) -> BaseModel:
     for component in components:
         if not (folder / component).is_dir():
             raise _unusable(uri, f"it has no folder {component}")
+        _refuse_pickles(uri, folder, component)
     num_parameters = {component: _count_parameters(uri, folder, component) for component in WEIGHTS}
     unet = _read_json(uri, folder, "unet/config.json")
     vae = _read_json(uri, folder, "vae/config.json")
     text_encoder = _read_json(uri, folder, "text_encoder/config.json")
     tokenizer = _read_json(uri, folder, "tokenizer/tokenizer_config.json")
+    scheduler = _read_json(uri, folder, "scheduler/scheduler_config.json")
+    predicts = scheduler.get("prediction_type", PREDICTION_TYPES[0])
+    if predicts not in PREDICTION_TYPES:
+        raise _unusable(
+            uri, f"its scheduler predicts {predicts}, not {' or '.join(PREDICTION_TYPES)}"
+        )
     positions = int(text_encoder.get("max_position_embeddings", 77))
-    return BaseModel(
-        uri=uri,
-        folder=folder,
-        digest=_digest(uri, folder, components),
-        components=components,
-        num_parameters=num_parameters,
-        vae_scale_factor=2 ** (len(vae["block_out_channels"]) - 1),
-        sample_size=int(unet["sample_size"]),
-        unet_channels=int(unet["block_out_channels"][0]),
-        max_tokens=min(int(tokenizer.get("model_max_length", positions)), positions),
-    )
+    try:
+        return BaseModel(
+            uri=uri,
+            folder=folder,
+            digest=_digest(uri, folder, components),
+            components=components,
+            num_parameters=num_parameters,
+            vae_scale_factor=2 ** (len(vae["block_out_channels"]) - 1),
+            sample_size=int(unet["sample_size"]),
+            unet_channels=int(unet["block_out_channels"][0]),
+            max_tokens=min(int(tokenizer.get("model_max_length", positions)), positions),
+        )
+    except (LookupError, TypeError) as error:
+        raise _unusable(uri, f"the config.json of its unet or vae is wrong: {error!r}") from error
 
 
 def count_tokens(base: BaseModel, prompts: Iterable[str]) -> dict[str, int]:
@@ -253,16 +266,20 @@ def weight_files(folder: Path, component: str) -> list[Path]:
     return sorted((folder / component).glob(f"{stem}-*-of-*.safetensors"))
 
 
+def _refuse_pickles(uri: str, folder: Path, component: str) -> None:
+    inside = folder / component
+    if any(inside.glob("*.bin")) and not any(inside.glob("*.safetensors")):
+        raise _unusable(
+            uri,
+            f"the weights of its {component} are only a .bin, a pickle that can run code",
+            "convert it where you trust it: load it with diffusers and save it again with"
+            " `pipeline.save_pretrained(FOLDER, safe_serialization=True)`",
+        )
+
+
 def _count_parameters(uri: str, folder: Path, component: str) -> int:
     files = weight_files(folder, component)
     if not files:
-        if any((folder / component).glob("*.bin")):
-            raise _unusable(
-                uri,
-                f"the weights of its {component} are only a .bin, a pickle that can run code",
-                "convert it where you trust it: load it with diffusers and save it again with"
-                " `pipeline.save_pretrained(FOLDER, safe_serialization=True)`",
-            )
         raise _unusable(uri, f"{component} has no {WEIGHTS[component]}.safetensors")
     try:
         return sum(_count_in_header(file) for file in files)

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 STOP_FILE = "stop"
-"""Name of the file in a job's run folder; its text is the reason."""
+"""Name of the file in a job's run folder; empty, so that a full disk has room for it."""
 
 
-def request_stop(run_folder: Path, reason: str) -> None:
+def request_stop(run_folder: Path) -> None:
     """Asks for a checkpoint and an early end; safe inside a signal handler."""
-    (run_folder / STOP_FILE).write_text(reason, encoding="utf-8")
+    (run_folder / STOP_FILE).touch()
 
 
 def stop_requested(run_folder: Path) -> bool:

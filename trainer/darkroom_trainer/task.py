@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from darkroom_api.artifact import json_digest
 from darkroom_api.job import PersonalizationJob
+from darkroom_trainer.checkpoint import Checkpoint
 from darkroom_trainer.photos import PhotoSet
 from darkroom_trainer.prior_store import ClassImageStore, PriorRecipe, prior_recipe
 from darkroom_trainer.sources import BaseModel
@@ -28,7 +29,7 @@ class WorkerTask:
     registry_root: Path
     """Where the model is published."""
 
-    resume_from: Path | None
+    resume_from: Checkpoint | None
     """A verified checkpoint of this run."""
 
     threads: int
@@ -42,6 +43,11 @@ class WorkerTask:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Parses `to_config` back."""
         return cls(**config | {"job": PersonalizationJob.model_validate_json(config["job"])})
+
+    @property
+    def first_step(self) -> int:
+        """Optimizer steps that are done before this attempt."""
+        return self.resume_from.state.step if self.resume_from is not None else 0
 
     @property
     def recipe(self) -> PriorRecipe | None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from darkroom_api.job import Offload, PersonalizationJobSpec, Precision
+from darkroom_api.job import Offload, PersonalizationJobSpec, Precision, Scale
 
 MAX_GRAD_NORM: Final = 1.0
 """Gradients are scaled down to this global norm, as in diffusers' DreamBooth script."""
@@ -36,7 +36,7 @@ def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
         "train_batch_size": spec.global_batch_size,
         "gradient_clipping": MAX_GRAD_NORM,
         "steps_per_print": sys.maxsize,
-        "zero_optimization": _zero_section(scale.zero_stage, scale.offload),
+        "zero_optimization": _zero_section(effective_stage(scale), scale.offload),
         "bf16": {"enabled": scale.precision is Precision.BF16},
         "fp16": {"enabled": scale.precision is Precision.FP16},
     }
@@ -52,6 +52,14 @@ def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
         # torch's AdamW runs on the CPU as it is; DeepSpeed's own would have to be compiled.
         config["zero_force_ds_cpu_optimizer"] = False
     return config
+
+
+def effective_stage(scale: Scale) -> int:
+    """The ZeRO stage that runs: the spec's, but at least 1 in 16 bits.
+
+    What DeepSpeed has for 16 bits without ZeRO adds gradients up in 16 bits and hides its fp32 masters.
+    """
+    return scale.zero_stage if scale.precision is Precision.FP32 else max(1, scale.zero_stage)
 
 
 def _zero_section(stage: int, offload: Offload) -> dict[str, Any]:

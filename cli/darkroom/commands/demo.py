@@ -14,6 +14,7 @@ from darkroom.commands.lint import lint
 from darkroom.console import say
 from darkroom.errors import CommandError
 from darkroom.options import examples
+from darkroom_api.names import VOLUMES_ENV
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -99,7 +100,7 @@ def _clear(paths: DemoPaths) -> None:
     for folder in (paths.folder / "work", paths.registry):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    os.environ["DARKROOM_VOLUMES"] = str(paths.folder)
+    os.environ[VOLUMES_ENV] = str(paths.folder)
 
 
 def _run(job: "PersonalizationJob", paths: DemoPaths) -> None:
@@ -168,7 +169,7 @@ def _opened(image: "GeneratedImage") -> "Image.Image":
 
 def _classify(client: "Client", rows: list["Row"]) -> None:
     buffer = io.BytesIO()
-    rows[2].pictures[0].save(buffer, format="PNG")
+    rows[-1].pictures[0].save(buffer, format="PNG")  # an ordinary dog: the classifier knows no other
     best = client.classify(buffer.getvalue(), top_k=3)
     labels = ", ".join(f"{one.label} {one.score:.0%}" for one in best)
     say(f"$ darkroom classify picture.png\n{labels}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from darkroom.console import complain, print_json, say
+from darkroom.files import check_writable, explained, numbered
 from darkroom.options import DEFAULT_URL, ForceOption, JsonOption, UrlOption, examples
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ def generate(
     What is not given takes the server's default. The files hold the prompt, seed and model as text.
     """
     from darkroom.client import Client
-    from darkroom.pictures import check_writable, numbered, with_text
 
     paths = numbered(output, n)
     check_writable(paths, force=force)
@@ -64,8 +64,8 @@ def generate(
     for warning in images[0].warnings:
         complain(f"warning: {warning}")
     for path, image in zip(paths, images, strict=True):
-        text = {"prompt": prompt, "seed": str(image.seed), "model": model or "base"}
-        path.write_bytes(with_text(image.png, text))
+        with explained(path, "written"):
+            path.write_bytes(image.png)
         if as_json:
             print_json({"file": str(path), "seed": image.seed, "model": model, "prompt": prompt})
         else:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from darkroom.console import say
-from darkroom.errors import CommandError
+from darkroom.files import check_writable, explained
 from darkroom.job_template import MINIATURE, Draft, render
 from darkroom.options import ForceOption, examples
 
@@ -23,7 +23,8 @@ EXAMPLES = examples(
 Kind = Literal["Object", "Animal", "Style", "Person"]
 """`darkroom_api.job.SubjectKind` in a form that costs no import; a test holds them together."""
 
-_URI = re.compile(r"^(builtin|file|s3|gs|pvc):")
+_URI = re.compile(r"^[a-z0-9]+:")
+"""Also of an unknown scheme, which the job's own rules refuse with the known ones."""
 
 
 def init(
@@ -59,8 +60,7 @@ def init(
     On a terminal it asks for what the flags don't give. The numbers suit the base model: a CPU for
     the miniature, one GPU for others.
     """
-    if file.exists() and not force:
-        raise CommandError(f"{file} exists; choose another name, or replace it with --force")
+    check_writable([file], force=force)
     kind = kind or _ask_kind()
     class_noun = class_noun or _ask("--class-noun", "What is it, in an ordinary word (dog)?")
     photos = photos or _ask("--photos", "In which folder are its pictures?")
@@ -94,10 +94,8 @@ def write_job(file: Path, text: str) -> None:
     from darkroom_api.load import parse_job
 
     parse_job(yaml.safe_load(text), source=str(file))
-    try:
+    with explained(file, "written"):
         file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{file}: can't be written: {error.strerror}; check the path") from error
 
 
 def name_of(file: Path) -> str:

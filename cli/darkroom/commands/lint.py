@@ -35,7 +35,7 @@ class Finding:
 
 
 def lint(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Job files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Job files.")],
     as_json: JsonOption = False,
 ) -> None:
     """Say what is wrong with job files.
@@ -78,12 +78,24 @@ def _missing_sources(job: "PersonalizationJob", file: Path) -> list[dict[str, An
         "spec.baseModel.uri": job.spec.base_model.uri,
         "spec.subject.images.uri": job.spec.subject.images.uri,
     }
+    folders = {
+        field: local_path(uri, file.parent)
+        for field, uri in sources.items()
+        if uri is not None and uri.startswith("file:")
+    }
     return [
         {
             "field": field,
-            "message": f"{local_path(uri, file.parent)} does not exist",
-            "fix": "file: is relative to the job file",
+            "message": f"there is no folder {folder}",
+            "fix": "create it, or correct the path, which is relative to the job file",
         }
-        for field, uri in sources.items()
-        if uri is not None and uri.startswith("file:") and not local_path(uri, file.parent).is_dir()
+        for field, folder in folders.items()
+        if not _is_folder(folder)
     ]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False

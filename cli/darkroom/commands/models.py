@@ -49,7 +49,7 @@ def list_models(registry: RegistryOption = Path("models"), as_json: JsonOption =
         print_json(rows)
         return
     if not rows:
-        say(f"{registry} has no models yet: train one with: darkroom train job.yaml")
+        _say_empty(registry)
         return
     print_table(
         ("model", "prompt", "base model", "steps", "created", "digest"),
@@ -121,7 +121,7 @@ def _facts(entry: "RegistryEntry", manifest: "ModelManifest") -> dict[str, objec
 @app.command("verify", epilog=VERIFY_EXAMPLES)
 def verify(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Ids; all when absent.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Ids; all when absent.")
     ] = None,
     registry: RegistryOption = Path("models"),
     as_json: JsonOption = False,
@@ -140,8 +140,14 @@ def verify(
             complain(f"{name}: {problem}; {FIX}")
         elif not as_json:
             say(f"{name}: ok")
+    if not problems and not as_json:
+        _say_empty(registry)
     if any(problems.values()):
         raise typer.Exit(1)
+
+
+def _say_empty(registry: Path) -> None:
+    say(f"{registry} has no models yet: train one with: darkroom train job.yaml")
 
 
 def _problem(entry: "RegistryEntry") -> str | None:
@@ -160,7 +166,9 @@ def _entries(registry: Path) -> list["RegistryEntry"]:
     from darkroom_api.registry import entries
 
     if not registry.is_dir():
-        raise CommandError(f"--registry: {registry} is not a folder; where are your models?")
+        raise CommandError(
+            f"--registry: there is no folder {registry}; name another, or let darkroom train make it"
+        )
     return entries(registry)
 
 

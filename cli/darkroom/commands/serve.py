@@ -11,7 +11,7 @@ from darkroom.options import RegistryOption, examples
 
 EXAMPLES = examples(
     "darkroom serve --registry models",
-    "darkroom serve --registry models --host 0.0.0.0 --port 9000",
+    "darkroom serve --registry models --host 0.0.0.0 --port 9000 --metrics-port 9090",
     "darkroom serve --registry models --base my-base-model",
 )
 
@@ -20,6 +20,9 @@ def serve(
     registry: RegistryOption = Path("models"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
+    ] = None,
     base: Annotated[
         Path | None, typer.Option(help="Folder of the base model; the miniature when absent.")
     ] = None,
@@ -38,7 +41,12 @@ def serve(
     from darkroom_serving.settings import ServingSettings
 
     settings = ServingSettings(
-        registry=registry, host=host, port=port, base=base, classifier=classifier
+        registry=registry,
+        host=host,
+        port=port,
+        metrics_port=metrics_port,
+        base=base,
+        classifier=classifier,
     )
     say(f"starting on {host}:{port}; Ctrl-C stops it")
     try:

@@ -10,6 +10,7 @@ import typer
 
 from darkroom.console import complain, print_json, rich_console, say
 from darkroom.options import examples
+from darkroom_api.names import WORK_DIR_ENV
 
 if TYPE_CHECKING:
     from darkroom_trainer.progress import Progress
@@ -28,9 +29,7 @@ def train(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Job file.")],
     work_dir: Annotated[
         Path,
-        typer.Option(
-            envvar="DARKROOM_WORK_DIR", help="Folder of checkpoints, caches and class images."
-        ),
+        typer.Option(envvar=WORK_DIR_ENV, help="Folder of checkpoints, caches and class images."),
     ] = Path(".darkroom"),
     restart: Annotated[
         bool, typer.Option("--restart", help="Forget the checkpoints of an earlier run.")

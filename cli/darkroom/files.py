@@ -1,0 +1,39 @@
+"""The files of a command: numbered, never replaced unasked; what goes wrong with them is said in words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from darkroom.errors import CommandError
+
+
+def numbered(output: Path, count: int) -> list[Path]:
+    """The files of `count` pictures: `dog.png`, or `dog-1.png`, `dog-2.png`, ..."""
+    if count == 1:
+        return [output]
+    return [
+        output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, count + 1)
+    ]
+
+
+def check_writable(paths: list[Path], *, force: bool) -> None:
+    """Raises CommandError when a file would be lost or can't be there."""
+    for path in paths:
+        with explained(path, "written"):
+            if not path.parent.is_dir():
+                raise CommandError(f"{path}: its folder does not exist; create it first")
+            if path.is_dir():
+                raise CommandError(f"{path} is a folder; name a file in it")
+            if path.exists() and not force:
+                raise CommandError(
+                    f"{path} exists; choose another name, or replace it with --force"
+                )
+
+
+@contextmanager
+def explained(path: Path, verb: str) -> Iterator[None]:
+    """Explains what the file system refuses: "dog.png: can't be written: No space left on device"."""
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(f"{path}: can't be {verb}: {error.strerror}; check the path") from error
