@@ -8,11 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What `make cluster-up` starts: tests/cluster/README.md.
 TIER ?= api
+# Where `make test-cluster` runs: local (started for it) or existing (that of $KUBECONFIG).
+CLUSTER ?= local
 # DeepSpeed's CPU communication extension is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test check format crds requirements bench bench-trainer cluster-up cluster-down clean
+.PHONY: help setup demo test test-cluster check format crds requirements bench bench-trainer bench-operator cluster-up cluster-down clean
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -27,8 +29,11 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
 demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 	$(BIN)/darkroom demo
 
-test: setup ## Run every test
-	$(BIN)/python -m pytest
+test: setup ## Run every test that needs no Kubernetes
+	$(BIN)/python -m pytest --cluster=none
+
+test-cluster: setup ## Run the tests that need one: on our own, or with CLUSTER=existing on yours
+	$(BIN)/python -m pytest --cluster=$(CLUSTER) tests/cluster tests/operator tests/cli
 
 check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check
@@ -37,6 +42,7 @@ check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m darkroom_api --check
 	$(BIN)/python -m darkroom.reference --check
+	$(BIN)/python charts/render.py --check
 
 format: setup ## Format the code and mend what ruff can
 	$(BIN)/ruff format
@@ -45,14 +51,18 @@ format: setup ## Format the code and mend what ruff can
 crds: setup ## Render the CRD and the reference pages from the models and the command
 	$(BIN)/python -m darkroom_api
 	$(BIN)/python -m darkroom.reference
+	$(BIN)/python charts/render.py
 
 requirements: setup ## Renew requirements/*.txt from pyproject.toml
 	hack/compile-requirements.sh
 
-bench: bench-trainer ## Run all benchmarks
+bench: bench-trainer bench-operator ## Run all benchmarks
 
 bench-trainer: setup ## Our training loop beside diffusers' script (DIFFUSERS_DREAMBOOTH_SCRIPT=path)
 	$(BIN)/python -m benchmarks.bench_trainer
+
+bench-operator: setup ## What the operator costs on a real apiserver: writes, CPU, memory
+	PYTHONPATH=tests/cluster:tests/operator $(BIN)/python -m benchmarks.bench_operator
 
 cluster-up: setup ## Start a Kubernetes of our own and say how to use it (TIER=api|scale|node)
 	PYTHONPATH=tests/cluster $(BIN)/python -m darkroom_cluster up --tier $(TIER)

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the job or request is wrong or failed, 2 wrong usage, 130 
 
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -12,15 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from darkroom.commands import (
+    apply,
     classify,
+    control,
     demo,
+    describe,
     doctor,
     generate,
     init,
     lint,
+    logs,
     models,
     serve,
     train,
+    watch,
 )
 from darkroom.console import complain
 from darkroom.errors import explanation
@@ -57,6 +63,7 @@ app = typer.Typer(
         "darkroom init my-dog.yaml              # asks what it needs",
         "darkroom lint my-dog.yaml              # says what is wrong, and where",
         "darkroom train my-dog.yaml             # shows the plan, trains, publishes",
+        "darkroom apply my-dog.yaml             # the same on a cluster",
         "darkroom serve --registry models",
         'darkroom generate "a photo of sks dog in the snow" --model my-dog --output dog.png',
     ),
@@ -84,6 +91,13 @@ def darkroom(
 app.command(epilog=init.EXAMPLES)(init.init)
 app.command(epilog=lint.EXAMPLES)(lint.lint)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.command(epilog=apply.EXAMPLES)(apply.apply)
+app.command(epilog=watch.EXAMPLES)(watch.watch)
+app.command(epilog=describe.EXAMPLES)(describe.describe)
+app.command(epilog=logs.EXAMPLES)(logs.logs)
+app.command(epilog=control.SUSPEND_EXAMPLES)(control.suspend)
+app.command(epilog=control.RESUME_EXAMPLES)(control.resume)
+app.command(epilog=control.CANCEL_EXAMPLES)(control.cancel)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=classify.EXAMPLES)(classify.classify)
@@ -99,4 +113,5 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point of `darkroom`; SIGTERM unwinds like Ctrl-C, so that servers are stopped too."""
     signal.signal(signal.SIGTERM, _terminate)
-    app()
+    plugin = Path(sys.argv[0]).stem == "kubectl-darkroom"  # kubectl finds its plugins by that name
+    app(prog_name="kubectl darkroom" if plugin else None)

@@ -97,6 +97,14 @@ class Reason(StrEnum):
         "create the claim, ConfigMap or Secret that the message names",
     )
     LAUNCH_REFUSED = "LaunchRefused", False, "change what the message says; it is tried again"
+    ALREADY_RUNNING = "AlreadyRunning", False, "wait: another process still trains this job"
+    RAY_NOT_STARTED = "RayNotStarted", False, "wait for the next attempt; read the head's log"
+    CHECKPOINT_FAILED = (
+        "CheckpointFailed",
+        False,
+        "make room where checkpoints are; the job goes on from the one before",
+    )
+    PORT_IN_USE = "PortInUse", False, "choose another port, or end what listens there"
     KUBERAY_MISSING = "KubeRayMissing", False, "install KubeRay with the message's command"
 
     # The end, and it is good.

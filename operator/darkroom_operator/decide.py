@@ -35,7 +35,7 @@ from darkroom_operator.actions import Decision
 from darkroom_operator.announce import events_between
 from darkroom_operator.between import between_attempts
 from darkroom_operator.course import Course, Moment, earliest, over, queued, stops
-from darkroom_operator.endings import after_the_end, deletion
+from darkroom_operator.endings import after_the_end, deletion, time_to_live
 from darkroom_operator.failures import Finding, cause_of
 from darkroom_operator.observed import Observed, Run, RunState
 from darkroom_operator.pacing import paced
@@ -53,14 +53,16 @@ def decide(observed: Observed, now: datetime, settings: Settings) -> Decision:
         return after_the_end(observed, now)
     course = _course(moment)
     status = conditions.with_conditions(course.status, course.situation, job.generation, now)
+    again = earliest(now, course.again)
+    again_after = again - now if again is not None else None
     if course.situation.outcome is not ConditionStatus.UNKNOWN:
         status = status.model_copy(update={"completion_time": format_time(now)})
-    again = earliest(now, course.again)
+        again_after = time_to_live(job)  # our own write is no news that would bring the job back
     decision = Decision(
         status=status if status != job.status else None,
         actions=course.actions,
         events=events_between(job.status, status),
-        again_after=again - now if again is not None else None,
+        again_after=again_after,
     )
     return paced(decision, observed, now, settings)
 

@@ -61,8 +61,14 @@ def _removes_model(job: Job) -> bool:
     return job.spec is not None and job.spec.output.deletion_policy is DeletionPolicy.DELETE
 
 
-def _expiry(job: Job) -> datetime | None:
+def time_to_live(job: Job) -> timedelta | None:
+    """How long a job stays after its end; None when it stays for good."""
     seconds = job.spec.run_policy.ttl_seconds_after_finished if job.spec is not None else None
-    if seconds is None or job.status.completion_time is None:
+    return timedelta(seconds=seconds) if seconds is not None else None
+
+
+def _expiry(job: Job) -> datetime | None:
+    stays = time_to_live(job)
+    if stays is None or job.status.completion_time is None:
         return None
-    return parse_time(job.status.completion_time) + timedelta(seconds=seconds)
+    return parse_time(job.status.completion_time) + stays

@@ -70,4 +70,5 @@ def test_the_reasons_that_end_a_job():
         "NotSuspended", "Suspending", "Suspended", "Retrying", "Preempted", "NodeLost",
         "WorkerDied", "RayHeadDied", "HostOutOfMemory", "CollectiveFailed", "GpuFailed",
         "Unschedulable", "ImagePullFailed", "VolumeMissing", "LaunchRefused", "KubeRayMissing",
+        "AlreadyRunning", "RayNotStarted", "CheckpointFailed", "PortInUse",
     }  # fmt: skip

@@ -2,11 +2,14 @@
 
 import base64
 import io
+import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -86,6 +89,42 @@ def valid_job(tmp_path, darkroom):
     arguments = ("--kind", "Animal", "--class-noun", "dog", "--photos", tmp_path / "photos")
     assert darkroom("init", file, *arguments).exit_code == 0
     return file
+
+
+class FakeKubectl:
+    """What the fake says, and how it was called; `data/cluster/fake_kubectl.py` is the fake."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._answers = []
+
+    def answer(self, call, output="", error=""):
+        """Sets what a call prints that begins like this: a recorded file's name, or text."""
+        self._answers.insert(0, {"call": call, "output": output, "error": error})
+        (self._folder / "answers.json").write_text(json.dumps(self._answers))
+
+    @property
+    def calls(self):
+        """The calls so far: `{"line", "document"}`."""
+        file = self._folder / "calls.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def fake_kubectl(tmp_path, monkeypatch):
+    """A fake kubectl on PATH, in front of a real one."""
+    folder = tmp_path / "fake-kubectl"
+    folder.mkdir()
+    script = Path(__file__).parent / "data" / "cluster" / "fake_kubectl.py"
+    (folder / "kubectl").write_text(
+        f'#!/bin/sh\nexec {shlex.join([sys.executable, "-S", str(script)])} "$@"\n'
+    )
+    (folder / "kubectl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setenv("FAKE_KUBECTL", str(folder))
+    fake = FakeKubectl(folder)
+    fake.answer("get --output=json configmap", error="error-no-config-map.txt")
+    return fake
 
 
 @pytest.fixture(autouse=True)

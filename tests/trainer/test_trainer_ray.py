@@ -16,9 +16,11 @@ from diffusers import StableDiffusionPipeline
 
 from darkroom_api.registry import load_verified
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.local_ray import HEAD_PROCESSES, LocalRay, cause_of
+from darkroom_trainer.holding import LOCK_FILE
+from darkroom_trainer.local_ray import HEAD_PROCESSES, LocalRay
 from darkroom_trainer.progress import Phase
-from darkroom_trainer.run import LOCK_FILE, RunOptions, prepare, train
+from darkroom_trainer.ray_run import cause_of
+from darkroom_trainer.run import RunOptions, prepare, train
 from darkroom_trainer.status import RunStatus
 
 

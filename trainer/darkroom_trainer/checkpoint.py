@@ -132,6 +132,16 @@ def refuse_other_run(
         )
 
 
+def checkpoint_folder(run_folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is."""
+    return run_folder / CHECKPOINTS / folder_name(step)
+
+
+def folder_name(step: int) -> str:
+    """Name of a checkpoint's folder; sorts by step."""
+    return f"step-{step:08d}"
+
+
 def partial_folder(run_folder: Path) -> Path:
     """Where a checkpoint is written before it is complete; what a killed run left there is replaced."""
     return run_folder / CHECKPOINTS / ".partial"
@@ -160,7 +170,7 @@ def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep:
         state=state,
     )
     seal(partial, manifest)
-    target = partial.parent / f"step-{state.step:08d}"
+    target = partial.parent / folder_name(state.step)
     publish_folder(partial, target)
     found = sorted(partial.parent.glob("step-*"), reverse=True)
     newest = found.index(target)

@@ -29,7 +29,8 @@ from darkroom_api.registry import RegistryEntry, publish, staging_folder
 from darkroom_trainer.card import write_card
 from darkroom_trainer.checkpoint import FULL_DISK
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.sources import MODEL_INDEX, WEIGHTS, BaseModel, weight_files
+from darkroom_trainer.sources import MODEL_INDEX, BaseModel
+from darkroom_trainer.weights import WEIGHTS, weight_files
 
 CONTACT_SHEET: Final = "contact-sheet.png"
 """Name of the last validation grid in a published model."""

@@ -26,6 +26,7 @@ from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.export import export_model
 from darkroom_trainer.latents import encode_moments
 from darkroom_trainer.loss import dreambooth_loss
+from darkroom_trainer.machine import threads_here
 from darkroom_trainer.models import LoadedBase, load_base, split_state, trainable_denoiser
 from darkroom_trainer.photos import PhotoSet, load_photos
 from darkroom_trainer.prior import make_class_images, read_class_latents
@@ -53,7 +54,7 @@ def run_worker(task: WorkerTask) -> WorkerResult:
     Raises TrainerError for what the user can mend.
     """
     spec, run_folder = task.job.spec, task.run_folder
-    torch.set_num_threads(task.threads)
+    torch.set_num_threads(task.threads or threads_here())
     device = torch.device("cuda" if spec.scale.gpus_per_worker else "cpu")
     reporter = Reporter(task, dist.get_rank())
 

@@ -1,5 +1,6 @@
 """Reads what this machine has: processor cores, free memory and GPUs."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ class Machine:
     """What a run can use."""
 
     cpus: int
-    """Cores that this process may run on."""
+    """Cores that this process may use, within the container's limit."""
 
     memory_bytes: int
     """Memory that is free now, within the container's limit."""
@@ -23,9 +24,22 @@ class Machine:
 
 def read_machine() -> Machine:
     """The machine that this process is on; imports torch only where there is a GPU driver."""
-    return Machine(
-        cpus=len(os.sched_getaffinity(0)), memory_bytes=_free_memory(), gpus=_count_gpus()
-    )
+    return Machine(cpus=count_cpus(), memory_bytes=_free_memory(), gpus=_count_gpus())
+
+
+def count_cpus() -> int:
+    """Cores that this process may use: a pod sees all of its node's, and has those of its limit."""
+    seen = len(os.sched_getaffinity(0))
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text(encoding="ascii").split()
+    except FileNotFoundError:  # the root control group, or not version 2
+        return seen
+    return seen if quota == "max" else min(seen, math.ceil(int(quota) / int(period)))
+
+
+def threads_here() -> int:
+    """CPU threads for a worker among those of its machine, as torch's launchers count them."""
+    return max(1, count_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _free_memory() -> int:

@@ -6,11 +6,12 @@ A snapshot replaces the file as a whole and is never forced to the disk: losing 
 import contextlib
 import time
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom_api.report import RunPhase
 
 PROGRESS_FILE: Final = "progress.json"
 """Name of the snapshot in a job's run folder."""
@@ -22,18 +23,8 @@ RATE_DECAY: Final = 0.9
 """Weight of the past in the moving average of a step's duration."""
 
 
-class Phase(StrEnum):
-    """What a run is doing."""
-
-    STARTING = "Starting"
-    CLASS_IMAGES = "ClassImages"
-    CACHING = "Caching"
-    TRAINING = "Training"
-    VALIDATING = "Validating"
-    CHECKPOINTING = "Checkpointing"
-    EXPORTING = "Exporting"
-    FINISHED = "Finished"
-    INTERRUPTED = "Interrupted"
+Phase = RunPhase
+"""What a run is doing."""
 
 
 class _Snapshot(BaseModel):

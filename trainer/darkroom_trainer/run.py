@@ -1,13 +1,10 @@
-"""The driver: from a job to a published model, on local Ray with one process a worker.
+"""The driver: from a job to a published model, on Ray with one process a worker.
 
 `prepare` finds the inputs and refuses what can't work before anything starts; `train` runs it.
 """
 
-import fcntl
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,29 +12,26 @@ from typing import Final
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.registry import RegistryEntry, model_folder
 from darkroom_trainer import checkpoint
-from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.local_ray import LocalRay
 from darkroom_trainer.machine import Machine, read_machine
 from darkroom_trainer.photos import load_photos
 from darkroom_trainer.plan import TrainingPlan, make_plan
 from darkroom_trainer.prior_store import SHARD_IMAGES
 from darkroom_trainer.progress import PROGRESS_FILE, Progress, read_progress
+from darkroom_trainer.ray_run import RayRun
 from darkroom_trainer.sources import count_tokens, find_base, find_images, find_local
 from darkroom_trainer.status import RunStatus, WorkerResult
-from darkroom_trainer.stopping import clear_stop, request_stop
 from darkroom_trainer.task import WorkerTask
 from darkroom_trainer.zero import prepare_environment
 
 POLL_SECONDS: Final = 0.2
 """How often progress is read and Ray is looked after."""
 
-LOCK_FILE: Final = ".lock"
-"""File in a job's run folder that the process which trains it holds locked."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a job is run on this machine."""
+    """How a job is run."""
 
     job_folder: Path
     """Folder of the job file; `file:` URIs are relative to it."""
@@ -47,6 +41,9 @@ class RunOptions:
 
     restart: bool = False
     """Forget the checkpoints of an earlier run."""
+
+    workers_machine: Machine | None = None
+    """What all workers have together; None when they run on this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +87,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
     Raises TrainerError for what can't work: nothing was started or changed then.
     """
     work_dir, folder = options.work_dir.resolve(), run_folder(job, options.work_dir)
-    spec, machine = job.spec, read_machine()
+    spec, machine = job.spec, options.workers_machine or read_machine()
     base = find_base(spec.base_model.uri, options.job_folder, work_dir / "downloads")
     photos_folder = find_images(spec.subject.images, options.job_folder)
     photos = load_photos(photos_folder, spec.training.resolution)
@@ -105,7 +102,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         class_images_root=work_dir / "class-images",
         registry_root=find_local("spec.output.uri", spec.output.uri, options.job_folder),
         resume_from=found,
-        threads=threads_per_worker(machine, spec.scale.workers),
+        threads=None if options.workers_machine else max(1, machine.cpus // spec.scale.workers),
     )
     if found is not None:
         checkpoint.refuse_other_run(found, spec, task.inputs_digest(photos))
@@ -123,11 +120,6 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         resumed_from=found.state.step if found is not None else None,
         warnings=(*plan.warnings, *torn),
     )
-
-
-def threads_per_worker(machine: Machine, workers: int) -> int:
-    """CPU threads for each of the workers of one machine."""
-    return max(1, machine.cpus // workers)
 
 
 def _class_images_ready(task: WorkerTask) -> int:
@@ -163,17 +155,23 @@ def train(
     prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
     prepared = prepare(job, options)
     on_prepared(prepared)
-    task = prepared.task
-    with _only_run(task.run_folder):
+    with hold_run(prepared.task.run_folder):
         if options.restart:
-            checkpoint.discard_all(task.run_folder)
-        clear_stop(task.run_folder)
-        (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
-        # Signals second: ray.init installs a handler of its own for SIGTERM.
-        with LocalRay(job.spec.scale) as local_ray, _stop_on_signals(task.run_folder) as received:
-            local_ray.start(task)
-            _watch(local_ray, task.run_folder / PROGRESS_FILE, on_progress)
-            result = local_ray.result()
+            checkpoint.discard_all(prepared.task.run_folder)
+        return run_prepared(prepared, LocalRay(job.spec.scale), on_progress)
+
+
+def run_prepared(
+    prepared: Prepared, ray_run: RayRun, on_progress: Callable[[Progress], None]
+) -> TrainResult:
+    """Runs a prepared job on Ray, in a run folder that the caller holds; errors as `train`."""
+    task = prepared.task
+    (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
+    # Signals second: ray.init installs a handler of its own for SIGTERM.
+    with ray_run, stop_on_signals(task.run_folder) as received:
+        ray_run.start(task)
+        _watch(ray_run, task.run_folder / PROGRESS_FILE, on_progress)
+        result = ray_run.result()
     interrupted = result.status is RunStatus.INTERRUPTED and received
     return TrainResult(
         status=result.status,
@@ -182,25 +180,6 @@ def train(
         resumed_from=prepared.resumed_from,
         stop_signal=received[0] if interrupted else None,
     )
-
-
-@contextmanager
-def _only_run(folder: Path) -> Iterator[None]:
-    """Holds a job's run folder; the kernel gives it back when this process is killed.
-
-    Raises TrainerError when another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise TrainerError(
-                "AlreadyRunning",
-                f"another process trains this job in {folder}",
-                "wait for its end, or choose another --work-dir",
-            ) from error
-        yield
 
 
 def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
@@ -215,36 +194,14 @@ def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
     )
 
 
-def _watch(
-    local_ray: LocalRay, progress_file: Path, on_progress: Callable[[Progress], None]
-) -> None:
+def _watch(ray_run: RayRun, progress_file: Path, on_progress: Callable[[Progress], None]) -> None:
     """Hands on each new snapshot until the run ends."""
     last = None
     while True:
-        ended = local_ray.ended(wait_seconds=POLL_SECONDS)
+        ended = ray_run.ended(wait_seconds=POLL_SECONDS)
         snapshot = read_progress(progress_file)
         if snapshot is not None and snapshot != last:
             on_progress(snapshot)
             last = snapshot
         if ended:
             return
-
-
-@contextmanager
-def _stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
-    """Turns SIGINT and SIGTERM into a request to stop; yields the signals that came."""
-    received: list[signal.Signals] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def stop(number: int, frame: object) -> None:
-        received.append(signal.Signals(number))
-        request_stop(folder)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

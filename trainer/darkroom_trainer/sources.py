@@ -4,10 +4,10 @@ Imports no torch: configurations are JSON, and a safetensors header tells how ma
 """
 
 import json
+import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,20 +15,12 @@ from typing import Any, Final
 from darkroom_api.artifact import FileEntry, content_digest
 from darkroom_api.integrity import IntegrityError, hash_file, verify
 from darkroom_api.job import Images
-from darkroom_api.names import MANIFEST_FILE
+from darkroom_api.names import MANIFEST_FILE, PHOTOS_DIR_ENV
 from darkroom_api.uris import UnsupportedUriError, local_path
 from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.weights import WEIGHTS, count_in_header, weight_files
 
 MODEL_INDEX: Final = "model_index.json"
-
-WEIGHTS: Final = MappingProxyType(
-    {
-        "unet": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-    }
-)
-"""Stem of the weights file of each component that has weights."""
 
 _DIFFUSERS_SCHEDULERS: Final = frozenset(
     {
@@ -113,6 +105,8 @@ def find_images(images: Images, job_folder: Path) -> Path:
     Raises TrainerError when they are not on this machine.
     """
     if images.uri is None:
+        if mounted := os.environ.get(PHOTOS_DIR_ENV):
+            return Path(mounted)
         raise TrainerError(
             "PhotosUnreadable",
             f"spec.subject.images.configMap: ConfigMap {images.config_map} is only on a cluster",
@@ -257,15 +251,6 @@ def _check_components(uri: str, index: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(classes))
 
 
-def weight_files(folder: Path, component: str) -> list[Path]:
-    """Safetensors files of a component: one, or the shards of one, sorted."""
-    stem = WEIGHTS[component]
-    whole = folder / component / f"{stem}.safetensors"
-    if whole.is_file():
-        return [whole]
-    return sorted((folder / component).glob(f"{stem}-*-of-*.safetensors"))
-
-
 def _refuse_pickles(uri: str, folder: Path, component: str) -> None:
     inside = folder / component
     if any(inside.glob("*.bin")) and not any(inside.glob("*.safetensors")):
@@ -282,23 +267,9 @@ def _count_parameters(uri: str, folder: Path, component: str) -> int:
     if not files:
         raise _unusable(uri, f"{component} has no {WEIGHTS[component]}.safetensors")
     try:
-        return sum(_count_in_header(file) for file in files)
+        return sum(count_in_header(file) for file in files)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise _unusable(uri, f"the weights of its {component} are damaged: {error}") from error
-
-
-def _count_in_header(path: Path) -> int:
-    """Elements of all tensors of a safetensors file; raises ValueError when its size is wrong."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > path.stat().st_size:
-            raise ValueError(f"{path.name} is cut off")
-        tensors = json.loads(file.read(length))
-    tensors.pop("__metadata__", None)
-    end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-    if 8 + length + end != path.stat().st_size:
-        raise ValueError(f"{path.name} is cut off")
-    return sum(prod(tensor["shape"]) for tensor in tensors.values())
 
 
 def _digest(uri: str, folder: Path, components: tuple[str, ...]) -> str:

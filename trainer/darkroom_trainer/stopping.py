@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-STOP_FILE = "stop"
-"""Name of the file in a job's run folder; empty, so that a full disk has room for it."""
+from darkroom_api.names import STOP_FILE
 
 
 def request_stop(run_folder: Path) -> None:
-    """Asks for a checkpoint and an early end; safe inside a signal handler."""
+    """Asks for a checkpoint and an early end; safe inside a signal handler, and an empty file fits on a full disk."""
     (run_folder / STOP_FILE).touch()
 
 

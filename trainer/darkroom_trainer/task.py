@@ -32,8 +32,8 @@ class WorkerTask:
     resume_from: Checkpoint | None
     """A verified checkpoint of this run."""
 
-    threads: int
-    """CPU threads of a worker."""
+    threads: int | None
+    """CPU threads of a worker; None where it has to count on its own machine."""
 
     def to_config(self) -> dict[str, Any]:
         """What crosses into a worker; the job in its wire form."""

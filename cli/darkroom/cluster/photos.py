@@ -1,0 +1,141 @@
+"""Photos for a cluster: checked, resized, and put into a ConfigMap, which holds 1 MiB."""
+
+import base64
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from darkroom.cluster.kubectl import Kubectl, NotFoundError
+from darkroom.errors import CommandError
+from darkroom.files import explained
+from darkroom_api.pictures import MAX_FILE_BYTES, UnfitPictureError, decode_picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_BYTES: Final = 1 << 20
+"""What Kubernetes lets a ConfigMap hold."""
+
+MAX_FILES: Final = 1000
+"""More of them are no photos of a subject; as many as the trainer looks at."""
+
+MIN_PHOTOS: Final = 3
+MIN_SIDE: Final = 32
+"""Fewer photos, or shorter sides in pixels, the trainer refuses."""
+
+QUALITY: Final = 90
+"""Of the JPEG files: no difference to be seen, a third of the size of 100."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A subject's photos as they go into a ConfigMap: JPEG files by their key."""
+
+    files: dict[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(map(len, self.files.values()))
+
+
+def read_photos(folder: Path, resolution: int) -> Photos:
+    """Every picture of a folder, no larger than the training uses it.
+
+    Raises CommandError with all pictures that can't be used, or when they are too few or too large.
+    """
+    files: dict[str, bytes] = {}
+    problems: list[str] = []
+    for number, path in enumerate(_paths(folder), start=1):
+        try:
+            files[_key(number, path)] = _prepared(path, resolution)
+        except UnfitPictureError as error:
+            problems.append(f"{path}: {error}")
+    if problems:
+        raise CommandError("\n".join([*problems, "correct these pictures, or take them away"]))
+    if len(files) < MIN_PHOTOS:
+        raise CommandError(
+            f"--photos: {folder} holds {len(files)} pictures; {MIN_PHOTOS} or more are needed"
+        )
+    photos = Photos(files)
+    if photos.size > MAX_BYTES:
+        raise CommandError(_too_large(photos, resolution))
+    return photos
+
+
+def store_photos(kubectl: Kubectl, photos: Photos, name: str, *, force: bool) -> None:
+    """Puts the photos into the ConfigMap of that name; replaces other content only by force."""
+    encoded = {key: base64.b64encode(data).decode() for key, data in photos.files.items()}
+    held = _content(kubectl, name)
+    if held is not None and held != ({}, encoded) and not force:
+        raise CommandError(
+            f"spec.subject.images.configMap: {name} exists and holds something else;"
+            " name another one, or replace it with --force"
+        )
+    document = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name},
+        "binaryData": encoded,
+    }
+    kubectl.apply(document, force=force)
+
+
+def _content(kubectl: Kubectl, name: str) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Text and binary data of a ConfigMap; None when there is none."""
+    try:
+        found = kubectl.get("configmap", name)
+    except NotFoundError:
+        return None
+    return found.get("data", {}), found.get("binaryData", {})
+
+
+def _paths(folder: Path) -> list[Path]:
+    with explained(folder, "read"):
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in paths if path.is_file()]
+    if len(paths) > MAX_FILES:
+        raise CommandError(f"--photos: {folder} holds {len(paths)} files; give the best 5 to 20")
+    return paths
+
+
+def _key(number: int, path: Path) -> str:
+    """A ConfigMap's key; the number keeps the order, and alike names apart."""
+    return f"{number:03}-{re.sub(r'[^-A-Za-z0-9_]+', '-', path.stem)[:80]}.jpg"
+
+
+def _prepared(path: Path, resolution: int) -> bytes:
+    with explained(path, "read"), path.open("rb") as file:
+        content = file.read(MAX_FILE_BYTES + 1)
+    picture = decode_picture(content)
+    if min(picture.size) < MIN_SIDE:
+        raise UnfitPictureError(
+            f"is {picture.width} x {picture.height} pixels, a side shorter than {MIN_SIDE};"
+            " use a larger one"
+        )
+    buffer = io.BytesIO()
+    # Without EXIF: where and when a photo was taken is nobody's business on a cluster.
+    _shrunk(picture, resolution).save(buffer, format="JPEG", quality=QUALITY, exif=b"")
+    return buffer.getvalue()
+
+
+def _shrunk(picture: "Image.Image", resolution: int) -> "Image.Image":
+    """With a short side of `resolution` pixels; never enlarged."""
+    from PIL import Image
+
+    short = min(picture.size)
+    if short <= resolution:
+        return picture
+    width, height = (max(resolution, round(side * resolution / short)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _too_large(photos: Photos, resolution: int) -> str:
+    room = MAX_BYTES * len(photos.files) // photos.size
+    return (
+        f"--photos: {len(photos.files)} pictures of {resolution} pixels take"
+        f" {photos.size / 2**20:.1f} MiB, and a ConfigMap holds 1 MiB; give about {room} of them,"
+        " or put them on a volume and set spec.subject.images.uri: pvc://CLAIM/path"
+    )

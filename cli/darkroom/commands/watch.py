@@ -1,0 +1,74 @@
+"""`darkroom watch`: the jobs of a cluster, live."""
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from darkroom.cluster.options import ContextOption, NamespaceOption
+from darkroom.console import complain, rich_console, say
+from darkroom.options import examples
+
+if TYPE_CHECKING:
+    from darkroom.cluster.jobs import Change
+
+EXAMPLES = examples(
+    "darkroom watch                # all jobs of the namespace, until Ctrl-C",
+    "darkroom watch rex            # one job, until it is over: exit code 0 or 1",
+    "darkroom watch rex --json     # a JSON object a line",
+)
+
+
+def watch(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Name of a job; all when absent.")
+    ] = None,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON object a line, for programs.")
+    ] = False,
+) -> None:
+    """Show how jobs on a cluster get on.
+
+    A table of all jobs, or the progress of one; lines where there is no terminal. With a NAME it
+    ends when the job is over: with 0 when its model is published, else with 1.
+    """
+    from darkroom.cluster.jobs import Jobs
+    from darkroom.cluster.kubectl import Kubectl
+    from darkroom.cluster.watch_view import watch_view
+
+    jobs = Jobs(Kubectl(context, namespace))
+    with (
+        closing(watch_view(rich_console(), one=name is not None, as_json=as_json)) as view,
+        closing(jobs.follow(name)) as changes,
+    ):
+        for change in changes:
+            view.show(change)
+            if name is not None and _is_last(change):
+                break
+    _conclude(change, as_json=as_json)
+
+
+def _is_last(change: "Change") -> bool:
+    from darkroom.cluster.states import is_over
+
+    return change.deleted or is_over(change.job)
+
+
+def _conclude(change: "Change", *, as_json: bool) -> None:
+    """The last words about one job, and the exit code."""
+    from darkroom.cluster.states import next_step, outcome, status_of, succeeded
+
+    job = change.job
+    name, found, model = job.metadata.name, outcome(job), status_of(job).model
+    if succeeded(job):
+        if not as_json and model is not None:
+            say(f"model: {model.uri}\nnext: {next_step(job)}")
+        return
+    if change.deleted:
+        complain(f"{name} was deleted before it was over")
+    else:
+        why = found.message if found is not None else ""
+        complain(f"{name} has failed: {why}; {next_step(job)}")
+    raise typer.Exit(1)

@@ -1,0 +1,157 @@
+"""`darkroom apply`: what is refused before the cluster hears of it, photos, and what is sent."""
+
+import base64
+import io
+import json
+import os
+
+import pytest
+from PIL import Image
+
+APPLY = "apply --server-side --field-manager=darkroom --filename=-"
+
+
+@pytest.fixture
+def job(valid_job):
+    text = valid_job.read_text()
+    valid_job.write_text(text.replace("uri: file:photos", "configMap: rex-photos"))
+    return valid_job
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    for number, size in enumerate([(400, 300), (300, 900), (50, 40)]):
+        picture = Image.new("RGB", size, (90 * number, 50, 50))
+        picture.save(folder / f"my dog {number}.jpg", exif=exif)
+    return folder
+
+
+@pytest.fixture
+def kubectl(fake_kubectl):
+    fake_kubectl.answer(APPLY, "job-new.json")
+    return fake_kubectl
+
+
+def test_only_what_the_file_says_is_sent(job, kubectl, darkroom):
+    done = darkroom("apply", job, "-n", "team-a", "--context", "big")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == (
+        "applied rex in namespace team-a\nnext: darkroom watch rex --namespace team-a\n"
+    )
+    (call,) = kubectl.calls
+    assert call["line"] == f"{APPLY} --output=json --context=big --namespace=team-a"
+    document = call["document"]
+    assert document["metadata"] == {"name": "rex"}
+    assert "runPolicy" not in document["spec"]
+    assert "status" not in document
+    assert document["spec"]["subject"]["images"] == {"configMap": "rex-photos"}
+
+
+def test_the_namespace_of_the_file_counts(job, kubectl, darkroom):
+    job.write_text(job.read_text().replace("name: rex", "name: rex\n  namespace: team-b", 1))
+    assert darkroom("apply", job).exit_code == 0
+    assert kubectl.calls[0]["line"].endswith("--namespace=team-b")
+    done = darkroom("apply", job, "-n", "team-a")
+    assert done.exit_code == 1
+    assert "metadata.namespace is team-b, not team-a; leave out one of the two" in done.stderr
+
+
+def test_a_wrong_file_never_reaches_the_cluster(job, kubectl, darkroom):
+    job.write_text(job.read_text().replace("maxSteps:", "maxStep:"))
+    done = darkroom("apply", job)
+    assert done.exit_code == 1
+    assert "did you mean maxSteps?" in done.stderr
+    assert kubectl.calls == []
+
+
+def test_a_folder_of_this_machine_is_refused_with_the_fix(valid_job, kubectl, darkroom):
+    text = valid_job.read_text().replace("pvc://models", "s3://models")
+    valid_job.write_text(text)
+    done = darkroom("apply", valid_job)
+    assert done.exit_code == 1
+    images, output = done.stderr.splitlines()
+    assert "spec.subject.images.uri: file:photos is a folder of this machine; replace it" in images
+    assert "configMap: NAME and give --photos DIR" in images
+    assert "spec.output.uri: s3://models can't hold a cluster's checkpoints; use pvc://" in output
+    assert kubectl.calls == []
+
+
+def test_photos_are_made_as_small_as_the_training_uses_them(job, photos, kubectl, darkroom):
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 0, done.stderr
+    _, config_map, sent_job = kubectl.calls
+    assert sent_job["document"]["kind"] == "PersonalizationJob"
+    document = config_map["document"]
+    assert document["metadata"] == {"name": "rex-photos"}
+    files = {key: base64.b64decode(text) for key, text in document["binaryData"].items()}
+    assert list(files) == ["001-my-dog-0.jpg", "002-my-dog-1.jpg", "003-my-dog-2.jpg"]
+    pictures = [Image.open(io.BytesIO(content)) for content in files.values()]
+    assert [picture.size for picture in pictures] == [(85, 64), (64, 192), (50, 40)]
+    assert all(picture.format == "JPEG" and not picture.getexif() for picture in pictures)
+
+
+def test_photos_need_a_config_map_in_the_job(valid_job, photos, kubectl, darkroom):
+    valid_job.write_text(valid_job.read_text().replace("file:photos", "pvc://photos/rex"))
+    done = darkroom("apply", valid_job, "--photos", photos)
+    assert done.exit_code == 1
+    assert "set spec.subject.images.configMap: NAME instead of uri" in done.stderr
+    assert kubectl.calls == []
+
+
+def test_every_picture_that_can_not_be_used_is_named(job, photos, kubectl, darkroom):
+    (photos / "a.txt").write_text("hello")
+    Image.new("RGB", (20, 400)).save(photos / "thin.png")
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 1
+    assert f"{photos / 'a.txt'}: is not a picture that can be read" in done.stderr
+    assert f"{photos / 'thin.png'}: is 20 x 400 pixels" in done.stderr
+    assert kubectl.calls == []
+
+
+def test_too_few_photos_are_refused(job, photos, kubectl, darkroom):
+    (photos / "my dog 0.jpg").unlink()
+    done = darkroom("apply", job, "--photos", photos)
+    assert "holds 2 pictures; 3 or more are needed" in done.stderr
+    done = darkroom("apply", job, "--photos", photos / "absent")
+    assert done.exit_code == 1
+    assert "can't be read: No such file or directory" in done.stderr
+    assert kubectl.calls == []
+
+
+def test_more_than_a_config_map_holds_belongs_on_a_volume(job, photos, kubectl, darkroom):
+    for number in range(5):
+        noise = Image.frombytes("RGB", (512, 512), os.urandom(512 * 512 * 3))
+        noise.save(photos / f"noise{number}.png")
+    job.write_text(job.read_text().replace("resolution: 64", "resolution: 512"))
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 1
+    assert "8 pictures of 512 pixels take" in done.stderr
+    assert "put them on a volume and set spec.subject.images.uri: pvc://CLAIM" in done.stderr
+    assert kubectl.calls == []
+
+
+def test_other_content_of_a_config_map_is_replaced_only_by_force(job, photos, kubectl, darkroom):
+    kubectl.answer("get --output=json configmap", json.dumps({"data": {"key": "value"}}))
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 1
+    assert "rex-photos exists and holds something else; name another one" in done.stderr
+    assert len(kubectl.calls) == 1
+    assert darkroom("apply", job, "--photos", photos, "--force").exit_code == 0
+    assert all("--force-conflicts" in call["line"] for call in kubectl.calls[-2:])
+
+
+def test_a_conflict_says_how_to_take_over(job, kubectl, darkroom):
+    kubectl.answer(APPLY, error="error-conflict.txt")
+    done = darkroom("apply", job)
+    assert done.exit_code == 1
+    assert ".spec.runPolicy.suspend" in done.stderr
+    assert "or take them over with --force" in done.stderr
+
+
+def test_json_is_the_job_as_the_cluster_has_it(job, kubectl, darkroom):
+    done = darkroom("apply", job, "--json")
+    assert json.loads(done.stdout)["spec"]["training"]["seed"] == 42

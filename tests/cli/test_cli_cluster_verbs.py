@@ -1,0 +1,232 @@
+"""watch, describe, logs, cancel, suspend, resume: against recordings of a real apiserver."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from darkroom.cluster import jobs, states
+from darkroom.cluster.jobs import Change
+from darkroom.cluster.kubectl import Kubectl, KubectlError
+from darkroom.cluster.watch_view import BarView, TableView, row
+from darkroom.commands import control
+from darkroom_api.load import parse_job
+
+GET = "get --output=json personalizationjobs.darkroom.dev"
+WATCH = "get --output=json --watch --output-watch-events personalizationjobs.darkroom.dev"
+PODS = "get --output=json pods"
+
+
+@pytest.fixture
+def rex(fake_kubectl):
+    """The fake knows the job rex, which trains; a file of another state can be set."""
+    fake_kubectl.answer(GET, "job-training.json")
+    fake_kubectl.answer(WATCH, "watch-rex.json")
+    return fake_kubectl
+
+
+def recorded(request, name):
+    path = request.path.parent / "data" / "cluster" / f"{name}.json"
+    return parse_job(json.loads(path.read_text()))
+
+
+def test_a_watch_of_one_job_prints_lines_and_ends_with_it(rex, darkroom):
+    done = darkroom("watch", "rex", "-n", "team-a")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == [
+        "rex: Pending, step 0 of 300",
+        "rex: Training, step 150 of 300 (50 %), loss 0.1234, 1 min 30 s left: attempt rex-2 trains",
+        "rex: LossNotFinite, step 150 of 300 (50 %), loss 0.1234: the loss was NaN at step 151",
+    ]
+    assert done.stderr == (
+        "rex has failed: the loss was NaN at step 151; lower learningRate, or use BF16 or FP32\n"
+    )
+    assert rex.calls[-1]["line"] == f"{WATCH} rex --namespace=team-a"
+
+
+def test_a_watch_of_a_good_job_ends_with_its_model(rex, request, darkroom):
+    job = json.loads((request.path.parent / "data/cluster/job-done.json").read_text())
+    rex.answer(WATCH, json.dumps({"type": "ADDED", "object": job}) + "\n")
+    done = darkroom("watch", "rex")
+    assert done.exit_code == 0
+    assert "model: pvc://models/team-a/rex" in done.stdout
+    assert "next: draw with the model: darkroom generate" in done.stdout
+    done = darkroom("watch", "rex", "--json")
+    (said,) = map(json.loads, done.stdout.splitlines())
+    assert (said["over"], said["succeeded"], said["percent"]) == (True, True, 100)
+    assert said["metrics"] == {"loss": 0.0987}
+
+
+def test_a_deleted_job_ends_its_watch(rex, request, darkroom):
+    job = json.loads((request.path.parent / "data/cluster/job-training.json").read_text())
+    rex.answer(WATCH, json.dumps({"type": "DELETED", "object": job}, indent=4) + "\n")
+    done = darkroom("watch", "rex")
+    assert done.exit_code == 1
+    assert done.stdout == "rex: deleted\n"
+    assert done.stderr == "rex was deleted before it was over\n"
+
+
+def test_a_watch_that_breaks_is_begun_again(rex, monkeypatch):
+    waits = []
+    monkeypatch.setattr(jobs.time, "sleep", waits.append)
+    text = (Path(__file__).parent / "data/cluster/watch-rex.json").read_text()
+    rex.answer(WATCH, text.splitlines(keepends=True)[0], "error: unexpected EOF")
+    changes = jobs.Jobs(Kubectl()).follow("rex")
+    assert [states.word(next(changes).job) for _ in range(3)] == ["Pending"] * 3
+    rex.answer(WATCH, error="error: the connection was refused")
+    with pytest.raises(KubectlError, match="check KUBECONFIG"):
+        next(changes)
+    assert waits == [1, 1, 1, 2, 4, 8, 10]
+
+
+def test_a_table_shows_all_jobs(request):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    view = TableView(console)
+    view.show(Change(recorded(request, "job-training")))
+    view.close()
+    text = console.file.getvalue()
+    assert "name" in text
+    assert "150 of 300 (50 %)" in text
+    cells = row(recorded(request, "job-done"))[:6]
+    assert cells == ("rex", "Completed", "300 of 300 (100 %)", "0.0987", "", "2")
+
+
+def test_a_bar_says_each_new_status(request):
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
+    view = BarView(console)
+    for name in ("job-new", "job-training", "job-failed"):
+        view.show(Change(recorded(request, name)))
+    view.close()
+    text = console.file.getvalue()
+    assert "150/300" in text
+    assert "the loss was NaN at step 151" in text
+
+
+def test_describe_says_how_it_is_and_what_to_do(rex, darkroom):
+    done = darkroom("describe", "rex")
+    assert done.exit_code == 0
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "job rex in namespace team-a" in lines
+    assert "status Training: attempt rex-2 trains" in lines
+    assert "next wait; STEP and ETA say how long" in lines
+    assert "progress step 150 of 300 (50 %), loss 0.1234, 1 min 30 s left" in lines
+    assert any(line.startswith("checkpoint step 100, pvc://models/") for line in lines)
+    assert "model not published" in lines
+    assert "retries 1 of 3 for failures, 0 for preemptions" in lines
+    assert "rex-1 0 to 120 2026-11-25T10:01:00Z 3 min NodeLost" in lines
+    assert "Accepted yes: the job can run as it is written (SpecAccepted)" in lines
+    assert "Succeeded not yet known: attempt rex-2 trains (Training)" in lines
+
+
+def test_describe_before_the_operator_has_looked(rex, darkroom):
+    rex.answer(GET, "job-new.json")
+    done = darkroom("describe", "rex")
+    assert "wait: the operator has not looked at the job yet" in done.stdout
+    done = darkroom("describe", "rex", "--json")
+    assert json.loads(done.stdout)["metadata"]["name"] == "rex"
+
+
+def test_logs_are_those_of_the_newest_attempt(rex, darkroom):
+    rex.answer(PODS, json.dumps({"items": [{}]}))
+    rex.answer("logs", "[pod/rex-2-head/ray-head] step 1\n")
+    done = darkroom("logs", "rex", "-f")
+    assert done.stdout == "[pod/rex-2-head/ray-head] step 1\n"
+    line = rex.calls[-1]["line"]
+    assert "--selector=darkroom.dev/job=rex,darkroom.dev/attempt=rex-2 " in line
+    assert line.endswith("--follow")
+
+
+def test_logs_that_are_not_there_are_explained(rex, darkroom):
+    rex.answer(PODS, json.dumps({"items": []}))
+    done = darkroom("logs", "rex")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "attempt rex-2 has no pods now; see how it is: darkroom describe rex" in done.stderr
+    rex.answer(GET, "job-new.json")
+    assert "rex has no attempt yet" in darkroom("logs", "rex").stderr
+
+
+def test_suspend_and_resume_say_what_happens_next(rex, request, darkroom):
+    rex.answer("patch", "job-training.json")
+    done = darkroom("suspend", "rex")
+    assert done.stdout == (
+        "rex saves a checkpoint and stops (it is at step 150 of 300 (50 %));"
+        " to go on from there: darkroom resume rex\n"
+    )
+    assert '--patch={"spec": {"runPolicy": {"suspend": true}}}' in rex.calls[-1]["line"]
+    assert "rex is not suspended" in darkroom("resume", "rex").stderr
+    job = json.loads((request.path.parent / "data/cluster/job-training.json").read_text())
+    job["spec"]["runPolicy"]["suspend"] = True
+    rex.answer(GET, json.dumps(job))
+    done = darkroom("resume", "rex")
+    assert "rex goes on from step 100 of 300 in a new attempt" in done.stdout
+    assert "rex is suspended already" in darkroom("suspend", "rex").stderr
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume"])
+def test_a_job_that_is_over_can_not_be_suspended(verb, rex, darkroom):
+    rex.answer(GET, "job-done.json")
+    done = darkroom(verb, "rex")
+    assert done.exit_code == 1
+    assert "rex is over (Completed)" in done.stderr
+
+
+def test_cancel_asks(rex, darkroom, monkeypatch):
+    rex.answer("delete")
+    assert darkroom("cancel", "rex").exit_code == 2
+    monkeypatch.setattr(control, "has_terminal", lambda: True)
+    done = darkroom("cancel", "rex", input="n\n")
+    assert done.exit_code != 0
+    assert "what it wrote to pvc://models stays" in done.stderr
+    assert not any(call["line"].startswith("delete") for call in rex.calls)
+    assert darkroom("cancel", "rex", input="y\n").exit_code == 0
+    assert darkroom("cancel", "rex", "--yes").exit_code == 0
+    line = rex.calls[-1]["line"]
+    assert line == "delete personalizationjobs.darkroom.dev rex --wait=false"
+
+
+def test_cancel_says_what_goes(request):
+    job = json.loads((request.path.parent / "data/cluster/job-training.json").read_text())
+    stays = "what it wrote to pvc://models stays"
+    stop = f"its pods save a checkpoint and stop; {stays}"
+    assert states.after_cancel(parse_job(job)) == stop
+    assert states.after_cancel(recorded(request, "job-done")) == stays
+    job["spec"]["output"]["deletionPolicy"] = "Delete"
+    assert states.after_cancel(parse_job(job)) == "what it wrote is removed from pvc://models"
+
+
+@pytest.mark.parametrize(
+    ("recording", "said"),
+    [
+        ("error-not-found.txt", "there is no job rex; darkroom watch -n NAMESPACE shows those"),
+        ("error-no-crd.txt", "install darkroom on the cluster: helm install darkroom"),
+        ("error-refused.txt", "did you specify the right host or port?; check KUBECONFIG"),
+        ("error-no-context.txt", "kubectl config get-contexts lists the contexts"),
+        ("error-forbidden.txt", "ask the cluster's administrator for the right"),
+    ],
+)
+def test_errors_of_kubectl_come_with_a_fix(recording, said, rex, darkroom):
+    rex.answer(GET, error=recording)
+    done = darkroom("describe", "rex")
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    rex.answer(WATCH, error=recording)
+    assert said in darkroom("watch").stderr or recording == "error-not-found.txt"
+
+
+def test_a_missing_kubectl_is_said(tmp_path, monkeypatch, darkroom):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = darkroom("watch")
+    assert done.exit_code == 1
+    assert "kubectl is not installed; get it from https://kubernetes.io/docs/tasks/" in done.stderr
+
+
+def test_as_a_plugin_it_goes_by_the_name_of_one():
+    code = "import sys; sys.argv = ['/bin/kubectl-darkroom', 'watch', '--help']"
+    code += "; from darkroom.main import main; main()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("Usage: kubectl darkroom watch")

@@ -1,0 +1,154 @@
+"""The world around the operator on a real apiserver: its users, and the test in the place of KubeRay."""
+
+import http.client
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from live import installed
+
+from darkroom_cluster.cluster import Cluster, Document, wait_for
+from darkroom_cluster.processes import client_tls
+
+PRODUCTS: Final = "rayjobs,configmaps,networkpolicies,poddisruptionbudgets,jobs.batch"
+LABEL: Final = "darkroom.dev/job"
+
+
+def job_document(namespace: str, name: str, **spec: Any) -> Document:
+    """A job on the miniature; `spec` replaces whole fields."""
+    text = (Path(__file__).parent / "data" / "input" / "miniature.yaml").read_text()
+    document: Document = yaml.safe_load(text)
+    document["metadata"] = {"name": name, "namespace": namespace}
+    document["spec"] |= spec
+    return document
+
+
+class Admin:
+    """An administrator's own quick client: kubectl takes a fifth of a second for each call."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        state = cluster.local
+        host = yaml.safe_load(state.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
+        address = host.removeprefix("https://")
+        self._connection = http.client.HTTPSConnection(address, context=client_tls(state))
+
+    def call(
+        self, method: str, path: str, body: Document | None = None, kind: str = "application/json"
+    ) -> Document:
+        """Sends a request; an answer that is an error is an exception."""
+        text = None if body is None else json.dumps(body)
+        self._connection.request(method, path, text, {"Content-Type": kind})
+        response = self._connection.getresponse()
+        answer: Document = json.loads(response.read())
+        if response.status >= 400:
+            raise AssertionError(f"{method} {path}: {response.status} {answer.get('message')}")
+        return answer
+
+    def create_job(self, document: Document) -> Document:
+        return self.call("POST", jobs_path(document["metadata"]["namespace"]), document)
+
+    def patch_job(self, namespace: str, name: str, patch: Document) -> Document:
+        path = f"{jobs_path(namespace)}/{name}"
+        return self.call("PATCH", path, patch, "application/merge-patch+json")
+
+    def jobs(self, namespace: str) -> list[Document]:
+        return list(self.call("GET", jobs_path(namespace))["items"])
+
+    def ray_jobs(self, namespace: str) -> dict[str, Document]:
+        found = self.call("GET", ray_jobs_path(namespace))["items"]
+        return {one["metadata"]["name"]: one for one in found}
+
+    def count_ray_jobs(self, namespace: str) -> int:
+        """Their number, without reading them all."""
+        page = self.call("GET", f"{ray_jobs_path(namespace)}?limit=1")
+        return len(page["items"]) + int(page["metadata"].get("remainingItemCount", 0))
+
+    def set_ray_job(
+        self, namespace: str, name: str, deployment: str, job: str, **more: str
+    ) -> None:
+        """Says what KubeRay would say of a RayJob."""
+        status = {"jobDeploymentStatus": deployment, "jobStatus": job, **more}
+        path = f"{ray_jobs_path(namespace)}/{name}/status"
+        self.call("PATCH", path, {"status": status}, "application/merge-patch+json")
+
+
+def jobs_path(namespace: str) -> str:
+    return f"/apis/darkroom.dev/v1alpha1/namespaces/{namespace}/personalizationjobs"
+
+
+def ray_jobs_path(namespace: str) -> str:
+    return f"/apis/ray.io/v1/namespaces/{namespace}/rayjobs"
+
+
+def word_of(job: Document) -> str:
+    """The STATUS column."""
+    conditions = job.get("status", {}).get("conditions", ())
+    return next((one["reason"] for one in conditions if one["type"] == "Succeeded"), "")
+
+
+def settle(seconds: float = 2.0) -> None:
+    """Gives the operator time for what it should not do."""
+    time.sleep(seconds)
+
+
+@pytest.fixture
+def installation(api_cluster, tmp_path):
+    if api_cluster.state is None:
+        pytest.skip("the audit log of the cluster is needed: --cluster=local")
+    with installed(api_cluster, tmp_path) as found:
+        yield found
+        assert "Traceback" not in found.log()
+
+
+@pytest.fixture
+def operator(installation):
+    found = installation.start()
+    found.wait("leading")
+    return found
+
+
+class World:
+    """One namespace of jobs, and what happens to them."""
+
+    def __init__(self, cluster, namespace):
+        self.cluster, self.namespace, self.admin = cluster, namespace, Admin(cluster)
+
+    def create(self, name="mascot", **spec):
+        self.admin.create_job(job_document(self.namespace, name, **spec))
+
+    def patch(self, name="mascot", **run_policy):
+        self.admin.patch_job(self.namespace, name, {"spec": {"runPolicy": run_policy}})
+
+    def job(self, name="mascot"):
+        return self.admin.call("GET", f"{jobs_path(self.namespace)}/{name}")
+
+    def word(self, word, name="mascot"):
+        wait_for(lambda: word_of(self.job(name)) == word, f"{word} of {name}", pause=0.05)
+
+    def ray_job(self, name="mascot-1"):
+        return wait_for(lambda: self.admin.ray_jobs(self.namespace).get(name), name, pause=0.05)
+
+    def run(self, name="mascot"):
+        """A run to its success."""
+        self.ray_job(f"{name}-1")
+        self.says(f"{name}-1", "Running", "RUNNING")
+        self.says(f"{name}-1", "Complete", "SUCCEEDED")
+        self.word("Completed", name)
+
+    def says(self, ray_job, deployment, job, **more):
+        self.admin.set_ray_job(self.namespace, ray_job, deployment, job, **more)
+
+    def products(self, name="mascot"):
+        """What belongs to a job."""
+        return self.cluster.items(
+            PRODUCTS, f"--selector={LABEL}={name}", f"--namespace={self.namespace}"
+        )
+
+
+@pytest.fixture
+def world(api_cluster, operator):
+    with api_cluster.namespace("jobs") as namespace:
+        yield World(api_cluster, namespace)

@@ -1,0 +1,64 @@
+"""A snapshot in the words of the API: figures, times, and the checkpoint as it is on the disk."""
+
+from datetime import UTC, datetime
+
+from darkroom_api.artifact import ArtifactKind, ModelManifest, content_digest
+from darkroom_api.integrity import hash_folder, seal
+from darkroom_api.names import VOLUMES_ENV
+from darkroom_api.report import ProgressReport
+from darkroom_trainer.checkpoint import checkpoint_folder
+from darkroom_trainer.progress import Losses, Phase, Progress
+from darkroom_trainer.reports import Reports
+
+
+class Recorder:
+    def __init__(self):
+        self.told = []
+
+    def tell(self, report):
+        # As it arrives: whatever the operator would refuse fails here.
+        self.told.append(ProgressReport.model_validate_json(report.model_dump_json(by_alias=True)))
+
+
+def snapshot(**changes):
+    fixed = {"phase": Phase.TRAINING, "step": 3, "max_steps": 4, "time": datetime.now(UTC)}
+    return Progress(**fixed | changes)
+
+
+def write_checkpoint(run_folder, step):
+    folder = checkpoint_folder(run_folder, step)
+    folder.mkdir(parents=True)
+    (folder / "file").write_text("x")
+    files = hash_folder(folder)
+    digest = content_digest(files)
+    seal(folder, ModelManifest(kind=ArtifactKind.CHECKPOINT, name="t", files=files, digest=digest))
+    return digest
+
+
+def test_figures_that_are_no_numbers_are_left_out(make_job, tmp_path):
+    client = Recorder()
+    losses = Losses(total=1e-7, instance=float("nan"), prior=None)
+    Reports(make_job(tmp_path), tmp_path, client).progress(
+        snapshot(losses=losses, grad_norm=float("inf"), learning_rate=5e-6, eta_seconds=1.2)
+    )
+    (report,) = client.told
+    assert {metric.name: metric.value for metric in report.metrics} == {
+        "loss": "1e-07",
+        "learning_rate": "5e-06",
+    }
+    assert (report.step, report.max_steps, report.eta_seconds) == (3, 4, 2)
+
+
+def test_a_checkpoint_is_told_with_its_digest_until_there_is_a_newer_one(
+    make_job, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(VOLUMES_ENV, str(tmp_path))
+    run_folder, client = tmp_path / "claim" / "run", Recorder()
+    reports = Reports(make_job(tmp_path), run_folder, client)
+    digest = write_checkpoint(run_folder, 2)
+    reports.progress(snapshot(last_checkpoint_step=2))
+    reports.progress(snapshot(last_checkpoint_step=4))  # replaced before it was looked at
+    first, second = (report.checkpoint for report in client.told)
+    assert (first.step, first.digest) == (2, digest)
+    assert first.uri == "pvc://claim/run/checkpoints/step-00000002"
+    assert second == first

@@ -1,0 +1,94 @@
+"""One attempt at a job on a Ray cluster, from its start to its last word, as the operator expects it.
+
+The exit status says how it ended, and the last line of the log of one that did not publish says why:
+`darkroom: <Reason>: <message>`.
+"""
+
+import logging
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from darkroom_api.job import PersonalizationJob, Scale
+from darkroom_api.names import EXIT_INTERRUPTED, FAILURE_PREFIX, WORK_DIR_ENV
+from darkroom_api.report import Failure
+from darkroom_api.status import Reason
+from darkroom_trainer.holding import hold_run, stop_on_signals
+from darkroom_trainer.machine import Machine
+from darkroom_trainer.progress_client import ProgressClient
+from darkroom_trainer.ray_run import cause_of, running_cluster
+from darkroom_trainer.reports import Reports
+from darkroom_trainer.run import RunOptions, TrainResult, prepare, run_folder, run_prepared
+from darkroom_trainer.zero import prepare_environment
+
+logger = logging.getLogger(__name__)
+
+EXIT_FAILED: Final = 1
+
+MESSAGE_LENGTH: Final = 2048
+"""Most characters of a report's message."""
+
+REASONS: Final = {reason.value: reason for reason in Reason}
+
+UNKNOWN_BYTES: Final = 1 << 62
+"""Memory of pods that are not this one: KubeRay has started them with what the job asks for."""
+
+
+def run_attempt(job: PersonalizationJob, job_folder: Path) -> int:
+    """Trains and publishes; returns the exit status."""
+    options = RunOptions(
+        job_folder=job_folder,
+        work_dir=Path(os.environ.get(WORK_DIR_ENV, ".darkroom")),
+        workers_machine=pods_of(job.spec.scale),
+    )
+    folder = run_folder(job, options.work_dir)
+    reports = Reports(job, folder, ProgressClient.from_environment())
+    with ExitStack() as held:  # to the last report: a pod that is to go waits for it
+        try:
+            held.enter_context(hold_run(folder))
+            held.enter_context(stop_on_signals(folder))
+            result = _train(job, options, reports)
+        except Exception as error:  # noqa: BLE001 - the process ends here
+            failure, status = _failure_of(error), EXIT_FAILED
+            reports.failed(failure)
+        else:
+            if result.entry is not None:
+                reports.published(result.entry)
+                return 0
+            text = f"it was asked to stop and saved at step {result.steps}"
+            failure, status = Failure(reason=Reason.PREEMPTED, message=text), EXIT_INTERRUPTED
+            reports.interrupted(failure)
+    say_why(failure)
+    return status
+
+
+def pods_of(scale: Scale) -> Machine:
+    """What an attempt's workers have together, as far as the plan asks: a training process each."""
+    return Machine(
+        cpus=scale.workers,
+        memory_bytes=UNKNOWN_BYTES,
+        gpus=scale.workers * scale.gpus_per_worker,
+    )
+
+
+def say_why(failure: Failure) -> None:
+    """Writes the last line of the log, as one line."""
+    print(f"{FAILURE_PREFIX}{failure.reason}: {' '.join(failure.message.split())}", flush=True)
+
+
+def _train(job: PersonalizationJob, options: RunOptions, reports: Reports) -> TrainResult:
+    prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
+    prepared = prepare(job, options)
+    for warning in prepared.warnings:
+        logger.warning("%s", warning)
+    reports.prepared(prepared)
+    return run_prepared(prepared, running_cluster(), reports.progress)
+
+
+def _failure_of(error: Exception) -> Failure:
+    """Our word for an error; what is not an error of ours leaves its trace in the log."""
+    cause = cause_of(error)
+    if cause is not error:
+        logger.error("the run failed", exc_info=error)
+    return Failure(reason=REASONS[cause.reason], message=cause.message[:MESSAGE_LENGTH])

@@ -1,0 +1,63 @@
+"""Holds a job's run folder for the one process that trains it, and listens for requests to stop."""
+
+import fcntl
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from darkroom_api.names import RUNNING_FILE
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.stopping import clear_stop, request_stop
+
+LOCK_FILE: Final = ".lock"
+"""File in a job's run folder that the process which trains it holds locked."""
+
+
+@contextmanager
+def hold_run(folder: Path) -> Iterator[None]:
+    """Holds a job's run folder; the kernel gives it back when this process is killed.
+
+    Requests to stop from before are forgotten. As long as `running` is there, pods that are to go wait.
+
+    Raises TrainerError when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise TrainerError(
+                "AlreadyRunning",
+                f"another process trains this job in {folder}",
+                "wait for its end, or choose another --work-dir",
+            ) from error
+        clear_stop(folder)
+        running = folder / RUNNING_FILE
+        try:
+            running.touch()
+            yield
+        finally:
+            running.unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
+    """Turns SIGINT and SIGTERM into a request to stop; yields the signals that came."""
+    received: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def stop(number: int, frame: object) -> None:
+        received.append(signal.Signals(number))
+        request_stop(folder)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
