@@ -169,7 +169,9 @@ def _opened(image: "GeneratedImage") -> "Image.Image":
 
 def _classify(client: "Client", rows: list["Row"]) -> None:
     buffer = io.BytesIO()
-    rows[-1].pictures[0].save(buffer, format="PNG")  # an ordinary dog: the classifier knows no other
+    rows[-1].pictures[0].save(
+        buffer, format="PNG"
+    )  # an ordinary dog: the classifier knows no other
     best = client.classify(buffer.getvalue(), top_k=3)
     labels = ", ".join(f"{one.label} {one.score:.0%}" for one in best)
     say(f"$ darkroom classify picture.png\n{labels}")
