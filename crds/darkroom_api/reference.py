@@ -24,8 +24,8 @@ spec:
     images:
       uri: file:photos
   training:
-    maxSteps: 150
-    learningRate: "4e-4"
+    maxSteps: 300
+    learningRate: "3e-4"
     resolution: 64
   scale:
     gpusPerWorker: 0

@@ -134,10 +134,14 @@ def test_exit_codes(arguments, code, darkroom_process, tmp_path):
 def test_a_signal_ends_the_command_with_its_own_code(number, code, tmp_path):
     pipe = tmp_path / "picture.png"
     os.mkfifo(pipe)
-    process = subprocess.Popen([sys.executable, "-m", "darkroom", "classify", str(pipe)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "darkroom", "classify", str(pipe)],
+        # A test run in the background of a script ignores Ctrl-C, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with pipe.open("wb"):  # opens when the command has begun to read, and keeps it waiting
         process.send_signal(number)
-        assert process.wait() == code
+        assert process.wait(timeout=60) == code
 
 
 def test_giving_up_at_a_question_ends_with_the_code_of_ctrl_c(tmp_path, darkroom, monkeypatch):

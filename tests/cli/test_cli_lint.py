@@ -13,7 +13,7 @@ def test_a_valid_job_is_ok(valid_job, tmp_path, darkroom):
 
 def test_every_problem_is_a_line_with_field_and_fix(valid_job, darkroom):
     text = valid_job.read_text()
-    text = text.replace("maxSteps: 150", "maxStep: 150").replace('"4e-4"', "4e-4")
+    text = text.replace("maxSteps: 300", "maxStep: 300").replace('"3e-4"', "3e-4")
     valid_job.write_text(text.replace("workers: 1", "workers: 0"))
     result = darkroom("lint", valid_job)
     assert result.exit_code == 1
@@ -53,7 +53,7 @@ def test_a_folder_whose_name_is_too_long_is_not_there(valid_job, darkroom):
 
 
 def test_json_for_programs(valid_job, darkroom):
-    valid_job.write_text(valid_job.read_text().replace("maxSteps: 150", "maxSteps: 0"))
+    valid_job.write_text(valid_job.read_text().replace("maxSteps: 300", "maxSteps: 0"))
     result = darkroom("lint", valid_job, "--json")
     assert result.exit_code == 1
     (finding,) = json.loads(result.stdout)

@@ -59,7 +59,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(job, tmp_path, darkroom):
     before = sorted(tmp_path.rglob("*"))
     result = darkroom("train", job, "--dry-run", "--work-dir", tmp_path / "work")
     assert result.exit_code == 0, result.output
-    for text in ("4 kept, 1 set aside", "150 of 4 photos", "48 to make, 0 to reuse", "notes.txt"):
+    for text in ("4 kept, 1 set aside", "300 of 4 photos", "32 to make, 0 to reuse", "notes.txt"):
         assert text in result.stdout
     assert "very roughly" in result.stdout
     assert sorted(tmp_path.rglob("*")) == before
@@ -70,7 +70,7 @@ def test_the_plan_for_programs(job, tmp_path, darkroom):
     plan = json.loads(result.stdout)
     assert plan["event"] == "plan"
     assert len(plan["photos"]) == 4
-    assert (plan["steps"], plan["world_size"], plan["class_images_to_make"]) == (150, 1, 48)
+    assert (plan["steps"], plan["world_size"], plan["class_images_to_make"]) == (300, 1, 32)
     assert plan["registry"] == str(tmp_path / "models")
     assert plan["resumed_from"] is None
 
@@ -95,7 +95,7 @@ def test_too_few_good_photos_are_an_error_that_lists_every_reason(job, tmp_path,
 
 
 def test_a_job_file_that_is_wrong_is_explained(job, darkroom):
-    job.write_text(job.read_text().replace("maxSteps: 150", "maxSteps: many"))
+    job.write_text(job.read_text().replace("maxSteps: 300", "maxSteps: many"))
     result = darkroom("train", job)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"{job}: spec.training.maxSteps: ")

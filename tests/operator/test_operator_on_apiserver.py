@@ -13,11 +13,11 @@ from live import granted
 from world import (  # noqa: F401 - fixtures
     LABEL,
     Admin,
-    installation,
+    installation_fixture,
     job_document,
-    operator,
+    operator_fixture,
     settle,
-    world,
+    world_fixture,
 )
 
 from darkroom_cluster.cluster import wait_for

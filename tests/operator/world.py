@@ -94,8 +94,8 @@ def settle(seconds: float = 2.0) -> None:
     time.sleep(seconds)
 
 
-@pytest.fixture
-def installation(api_cluster, tmp_path):
+@pytest.fixture(name="installation")
+def installation_fixture(api_cluster, tmp_path):
     if api_cluster.state is None:
         pytest.skip("the audit log of the cluster is needed: --cluster=local")
     with installed(api_cluster, tmp_path) as found:
@@ -103,8 +103,8 @@ def installation(api_cluster, tmp_path):
         assert "Traceback" not in found.log()
 
 
-@pytest.fixture
-def operator(installation):
+@pytest.fixture(name="operator")
+def operator_fixture(installation):
     found = installation.start()
     found.wait("leading")
     return found
@@ -148,7 +148,7 @@ class World:
         )
 
 
-@pytest.fixture
-def world(api_cluster, operator):
+@pytest.fixture(name="world")
+def world_fixture(api_cluster, operator):
     with api_cluster.namespace("jobs") as namespace:
         yield World(api_cluster, namespace)

@@ -13,6 +13,10 @@ from darkroom_trainer.ray_run import RayRun
 OBJECT_STORE_BYTES: Final = 128 << 20
 """Ray's shared memory: nothing large goes through it here."""
 
+SPIN_COUNT: Final = "10000"
+"""Rounds, some 20 microseconds, that a thread of torch spins before it sleeps: threads that spin for
+long starve each other where something else uses the CPUs too. Workers inherit it."""
+
 HEAD_PROCESSES: Final = ("gcs_server", "raylet")
 """Processes without which a local Ray can't go on."""
 
@@ -35,6 +39,7 @@ class LocalRay(RayRun):
     def __enter__(self) -> Self:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         super().__enter__()
         children = psutil.Process().children()
         self._head = [child for child in children if child.name() in HEAD_PROCESSES]
