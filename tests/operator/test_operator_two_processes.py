@@ -4,7 +4,7 @@ import re
 import signal
 from pathlib import Path
 
-from world import installation_fixture, operator_fixture, world  # noqa: F401 - fixtures
+from world import installation_fixture, operator_fixture, world_fixture  # noqa: F401 - fixtures
 
 
 def test_only_the_leader_writes_and_the_other_takes_over(installation, operator, world):

@@ -3,12 +3,13 @@
 import http.client
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
-from live import installed
+from live import Installation, Operator, installed
 
 from darkroom_cluster.cluster import Cluster, Document, wait_for
 from darkroom_cluster.processes import client_tls
@@ -95,7 +96,7 @@ def settle(seconds: float = 2.0) -> None:
 
 
 @pytest.fixture(name="installation")
-def installation_fixture(api_cluster, tmp_path):
+def installation_fixture(api_cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
     if api_cluster.state is None:
         pytest.skip("the audit log of the cluster is needed: --cluster=local")
     with installed(api_cluster, tmp_path) as found:
@@ -104,7 +105,7 @@ def installation_fixture(api_cluster, tmp_path):
 
 
 @pytest.fixture(name="operator")
-def operator_fixture(installation):
+def operator_fixture(installation: Installation) -> Operator:
     found = installation.start()
     found.wait("leading")
     return found
@@ -113,35 +114,35 @@ def operator_fixture(installation):
 class World:
     """One namespace of jobs, and what happens to them."""
 
-    def __init__(self, cluster, namespace):
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster, self.namespace, self.admin = cluster, namespace, Admin(cluster)
 
-    def create(self, name="mascot", **spec):
+    def create(self, name: str = "mascot", **spec: Any) -> None:
         self.admin.create_job(job_document(self.namespace, name, **spec))
 
-    def patch(self, name="mascot", **run_policy):
+    def patch(self, name: str = "mascot", **run_policy: Any) -> None:
         self.admin.patch_job(self.namespace, name, {"spec": {"runPolicy": run_policy}})
 
-    def job(self, name="mascot"):
+    def job(self, name: str = "mascot") -> Document:
         return self.admin.call("GET", f"{jobs_path(self.namespace)}/{name}")
 
-    def word(self, word, name="mascot"):
+    def word(self, word: str, name: str = "mascot") -> None:
         wait_for(lambda: word_of(self.job(name)) == word, f"{word} of {name}", pause=0.05)
 
-    def ray_job(self, name="mascot-1"):
+    def ray_job(self, name: str = "mascot-1") -> Document:
         return wait_for(lambda: self.admin.ray_jobs(self.namespace).get(name), name, pause=0.05)
 
-    def run(self, name="mascot"):
+    def run(self, name: str = "mascot") -> None:
         """A run to its success."""
         self.ray_job(f"{name}-1")
         self.says(f"{name}-1", "Running", "RUNNING")
         self.says(f"{name}-1", "Complete", "SUCCEEDED")
         self.word("Completed", name)
 
-    def says(self, ray_job, deployment, job, **more):
+    def says(self, ray_job: str, deployment: str, job: str, **more: str) -> None:
         self.admin.set_ray_job(self.namespace, ray_job, deployment, job, **more)
 
-    def products(self, name="mascot"):
+    def products(self, name: str = "mascot") -> list[Document]:
         """What belongs to a job."""
         return self.cluster.items(
             PRODUCTS, f"--selector={LABEL}={name}", f"--namespace={self.namespace}"
@@ -149,6 +150,6 @@ class World:
 
 
 @pytest.fixture(name="world")
-def world_fixture(api_cluster, operator):
+def world_fixture(api_cluster: Cluster, operator: Operator) -> Iterator[World]:
     with api_cluster.namespace("jobs") as namespace:
         yield World(api_cluster, namespace)
