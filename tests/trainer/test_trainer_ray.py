@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from darkroom_api.registry import load_verified
 from darkroom_trainer.errors import TrainerError
@@ -133,14 +134,30 @@ def test_a_worker_s_error_is_found_inside_ray_s(tmp_path):
     assert cause_of(outer).reason == "DiskFull"
 
 
-def test_a_loss_that_is_not_finite_is_an_error_of_the_job(make_job, tmp_path):
-    job = make_job(tmp_path, training={"learningRate": "1", "maxSteps": 400})
+@pytest.fixture
+def overflowing_base(tiny_base, tmp_path):
+    """A base model whose predictions are too large to be squared in 32 bits."""
+    folder = shutil.copytree(tiny_base, tmp_path / "overflowing")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors["conv_out.weight"] *= 1e30
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+def test_a_loss_that_is_not_finite_ends_the_job_and_is_never_saved(
+    make_job, overflowing_base, tmp_path
+):
+    job = make_job(
+        tmp_path,
+        baseModel={"uri": f"file:{overflowing_base}"},
+        priorPreservation={"mode": "Disabled"},
+        checkpoint={"everySteps": 1},
+    )
     with pytest.raises(TrainerError) as caught:
         train(job, options(tmp_path), lambda progress: None)
     assert caught.value.reason == "LossNotFinite"
-    saved = prepare(job, options(tmp_path)).task.resume_from.folder / "deepspeed"
-    weights = torch.load(saved / "mp_rank_00_model_states.pt", weights_only=False)["module"]
-    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+    assert prepare(job, options(tmp_path)).task.resume_from is None
 
 
 def test_a_job_that_is_being_trained_is_refused(make_job, tmp_path):
