@@ -34,7 +34,7 @@ PICTURES: Final = 5
 GUIDANCE: Final = 3.0
 """Guidance scale that suits the miniature."""
 
-STEPS: Final = 20
+STEPS: Final = 16
 """Denoising steps of each picture."""
 
 SEED: Final = 7
