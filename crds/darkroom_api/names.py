@@ -77,3 +77,6 @@ EXIT_INTERRUPTED: Final = 75
 
 FAILURE_PREFIX: Final = "darkroom: "
 """Begins the last line of a failed run's log: `darkroom: <Reason>: <message>`."""
+
+JOB_ENV: Final = "DARKROOM_JOB"
+"""The job as JSON, where an attempt has no file of it: on a Ray cluster that the operator did not start."""

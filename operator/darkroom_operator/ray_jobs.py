@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.names import JOB_ENV
 from darkroom_operator import attempts
 from darkroom_operator.actions import Stop
 from darkroom_operator.errors import ClusterError, GoneError, RefusedError, UnavailableError
@@ -23,9 +24,6 @@ from darkroom_operator.settings import Settings
 
 REQUEST_SECONDS: Final = 10.0
 """Longest time for a call to Ray's dashboard."""
-
-JOB_ENV: Final = "DARKROOM_JOB"
-"""The job as JSON, for the driver to write where it is read from."""
 
 ENTRYPOINT: Final = (
     f'sh -c \'umask 077; f=$(mktemp) && printf %s "${JOB_ENV}" > "$f"'

@@ -10,11 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from builders import NOW, SETTINGS, job
 
+from darkroom_api.names import JOB_ENV
 from darkroom_operator import attempts
 from darkroom_operator.actions import Stop
 from darkroom_operator.errors import RefusedError, UnavailableError
 from darkroom_operator.observed import RunState
-from darkroom_operator.ray_jobs import JOB_ENV, RayJobsLauncher
+from darkroom_operator.ray_jobs import RayJobsLauncher
 
 NAME = "default.rex-1.11111111"
 

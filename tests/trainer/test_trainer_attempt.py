@@ -13,12 +13,12 @@ import pytest
 
 import darkroom_trainer
 from darkroom_api.job import Images
-from darkroom_api.names import PHOTOS_DIR_ENV, RUNNING_FILE, VOLUMES_ENV, WORK_DIR_ENV
+from darkroom_api.names import JOB_ENV, PHOTOS_DIR_ENV, RUNNING_FILE, VOLUMES_ENV, WORK_DIR_ENV
 from darkroom_api.registry import RegistryEntry, find, load_verified
 from darkroom_api.report import RunPhase
 from darkroom_api.status import Reason
 from darkroom_trainer import attempt
-from darkroom_trainer.__main__ import JOB_ENV, main
+from darkroom_trainer.__main__ import main
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run
 from darkroom_trainer.machine import Machine

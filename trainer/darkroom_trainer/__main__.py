@@ -10,16 +10,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Final
 
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.load import JobFileError, load_job, parse_job
+from darkroom_api.names import JOB_ENV
 from darkroom_api.report import Failure
 from darkroom_api.status import Reason
 from darkroom_trainer.attempt import EXIT_FAILED, MESSAGE_LENGTH, run_attempt, say_why
-
-JOB_ENV: Final = "DARKROOM_JOB"
-"""The job as JSON, where no file can be mounted: set by the operator's launcher for Ray's Jobs API."""
 
 
 def main(arguments: list[str] | None = None) -> int:
