@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 TIER ?= api
 # Where `make test-cluster` runs: local (started for it) or existing (that of $KUBECONFIG).
 CLUSTER ?= local
-# DeepSpeed's CPU communication extension is compiled with the ninja of the virtual environment.
+# Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 

@@ -14,15 +14,24 @@ command -v g++ >/dev/null || {
   exit 1
 }
 
+# DeepSpeed is built against the torch that it runs with, hence after it, and never from a wheel in a
+# cache: with its CPU communication extension in it, nothing is compiled when a training begins.
+parts=$(mktemp -d)
+trap 'rm -rf "$parts"' EXIT
+awk '/^[^ ]/ { keep = !/^deepspeed==/ } keep' requirements/dev.txt > "$parts/wheels.txt"
+awk '/^[^ ]/ { keep = /^deepspeed==/ } keep' requirements/dev.txt > "$parts/deepspeed.txt"
+
 if command -v uv >/dev/null; then
   uv venv --quiet --allow-existing --python "$python" "$venv"
-  uv pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements/dev.txt
-  uv pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+  install=(uv pip install --quiet --python "$venv/bin/python")
+  no_cache=--no-cache
 else
   "$python" -m venv "$venv"
-  "$venv/bin/python" -m pip install --quiet --require-hashes -r requirements/dev.txt
-  "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation -e .
+  install=("$venv/bin/python" -m pip install --quiet)
+  no_cache=--no-cache-dir
 fi
-
-echo "compiling DeepSpeed's CPU communication extension (once, about a minute)"
-DS_ACCELERATOR=cpu PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m darkroom_trainer.zero
+"${install[@]}" --require-hashes -r "$parts/wheels.txt"
+echo "compiling DeepSpeed's CPU communication extension (about a minute)"
+DS_ACCELERATOR=cpu DS_BUILD_SHM_COMM=1 PATH="$PWD/$venv/bin:$PATH" "${install[@]}" \
+  --require-hashes --no-deps --no-build-isolation "$no_cache" -r "$parts/deepspeed.txt"
+"${install[@]}" --no-deps --no-build-isolation -e .

@@ -3,9 +3,9 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,9 @@ MIN_SHARED_BYTES: Final = 256 << 20
 PACKAGES: Final = ("torch", "ray", "deepspeed", "diffusers", "transformers", "fastapi")
 
 REINSTALL: Final = "run make setup"
+
+EXTENSION: Final = "ops/comm/deepspeed_shm_comm_op.*.so"
+"""DeepSpeed's CPU communication extension, below its package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,25 +94,17 @@ def check_package(name: str) -> Check:
 
 
 def check_extension() -> Check:
-    """DeepSpeed's compiled extension in torch's cache; without it the first run compiles it."""
-    found = next(_compiled_extensions(), None)
+    """DeepSpeed's CPU communication extension; where it isn't installed the first run compiles it."""
+    package = find_spec("deepspeed")
+    folders = (package.submodule_search_locations if package else None) or ()
+    found = next((path for folder in folders for path in Path(folder).glob(EXTENSION)), None)
     return Check(
         name="deepspeed extension",
         ok=found is not None,
         detail=str(found) if found else "not compiled: the first run takes a minute longer",
-        fix="python -m darkroom_trainer.zero",
+        fix=REINSTALL,
         needed=False,
     )
-
-
-def _compiled_extensions() -> Iterator[Path]:
-    """As torch.utils.cpp_extension names them: below an interpreter's folder unless overridden."""
-    pattern = "deepspeed_shm_comm/deepspeed_shm_comm.so"
-    if root := os.environ.get("TORCH_EXTENSIONS_DIR"):
-        return Path(root).glob(pattern)
-    python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return (cache / "torch_extensions").glob(f"{python}_*/{pattern}")
 
 
 def check_disk(folder: Path) -> Check:

@@ -1,6 +1,7 @@
 """`darkroom doctor`: what is missing, with the way to get it."""
 
 import json
+import sys
 
 import pytest
 
@@ -52,13 +53,13 @@ def test_a_package_that_is_not_installed_is_missing():
     assert checks.check_package("rich").ok
 
 
-def test_the_compiled_extension_is_found_where_torch_keeps_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    assert not checks.check_extension().ok
-    library = tmp_path / "deepspeed_shm_comm" / "deepspeed_shm_comm.so"
-    library.parent.mkdir()
-    library.touch()
+def test_the_compiled_extension_is_found_where_deepspeed_installs_it(tmp_path, monkeypatch):
     assert checks.check_extension().ok
+    (tmp_path / "deepspeed").mkdir()
+    (tmp_path / "deepspeed" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "deepspeed", raising=False)
+    assert not checks.check_extension().ok
 
 
 def test_small_shared_memory_is_no_obstacle(tmp_path):
