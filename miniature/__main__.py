@@ -111,6 +111,8 @@ def _load_in_full_precision(config: Path) -> None:
 
 
 def _seal(folder: Path, kind: ArtifactKind, name: str) -> None:
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors keeps it to its owner
     files = hash_folder(folder)
     seal(folder, ModelManifest(kind=kind, name=name, files=files, digest=content_digest(files)))
 

@@ -78,5 +78,8 @@ EXIT_INTERRUPTED: Final = 75
 FAILURE_PREFIX: Final = "darkroom: "
 """Begins the last line of a failed run's log: `darkroom: <Reason>: <message>`."""
 
+LOG_COPY_ENV: Final = "DARKROOM_LOG_COPY"
+"""File that gets a copy of what the driver prints: Ray keeps it in a file of its own."""
+
 JOB_ENV: Final = "DARKROOM_JOB"
 """The job as JSON, where an attempt has no file of it: on a Ray cluster that the operator did not start."""

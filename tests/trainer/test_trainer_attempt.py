@@ -13,7 +13,14 @@ import pytest
 
 import darkroom_trainer
 from darkroom_api.job import Images
-from darkroom_api.names import JOB_ENV, PHOTOS_DIR_ENV, RUNNING_FILE, VOLUMES_ENV, WORK_DIR_ENV
+from darkroom_api.names import (
+    JOB_ENV,
+    LOG_COPY_ENV,
+    PHOTOS_DIR_ENV,
+    RUNNING_FILE,
+    VOLUMES_ENV,
+    WORK_DIR_ENV,
+)
 from darkroom_api.registry import RegistryEntry, find, load_verified
 from darkroom_api.report import RunPhase
 from darkroom_api.status import Reason
@@ -161,6 +168,24 @@ def test_every_reason_of_the_trainer_is_one_of_the_api():
                 assert isinstance(node.args[0], ast.Constant), f"{path.name}:{node.lineno}"
                 used.add(node.args[0].value)
     assert {"CheckpointFailed", "RayNotStarted"} <= used <= set(Reason)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_what_the_driver_prints_is_copied_where_it_is_told_to(tmp_path, readable):
+    copy = tmp_path / "pod.log" if readable else tmp_path / "absent" / "pod.log"
+    done = subprocess.run(
+        [sys.executable, "-m", "darkroom_trainer", "--job", str(tmp_path / "no.yaml")],
+        env=os.environ | {LOG_COPY_ENV: str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == attempt.EXIT_FAILED
+    assert done.stdout.startswith("darkroom: SpecInvalid: ")
+    if readable:
+        assert copy.read_text() == done.stdout
+    else:
+        assert "the pod's log lacks the driver's output" in done.stderr
 
 
 DRIVER = """

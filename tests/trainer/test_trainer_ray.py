@@ -134,6 +134,18 @@ def test_a_worker_s_error_is_found_inside_ray_s(tmp_path):
     assert cause_of(outer).reason == "DiskFull"
 
 
+def test_a_worker_that_ray_killed_for_its_memory_is_told_as_that():
+    words = (
+        "2 worker(s) were killed due to the node running low on memory. Memory on the node was"
+        " 3.81GB / 4.00GB (0.95), which exceeds the memory usage threshold of 0.95.\n"
+        "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io"
+    )
+    found = cause_of(RuntimeError(f"training failed:\n{words}"))
+    assert found.reason == "HostOutOfMemory"
+    assert "3.81GB / 4.00GB" in found.message
+    assert "Refer to" not in found.message
+
+
 @pytest.fixture
 def overflowing_base(tiny_base, tmp_path):
     """A base model whose predictions are too large to be squared in 32 bits."""

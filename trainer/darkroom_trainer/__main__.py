@@ -17,6 +17,7 @@ from darkroom_api.names import JOB_ENV
 from darkroom_api.report import Failure
 from darkroom_api.status import Reason
 from darkroom_trainer.attempt import EXIT_FAILED, MESSAGE_LENGTH, run_attempt, say_why
+from darkroom_trainer.log_copy import copy_output
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m darkroom_trainer")
     parser.add_argument("--job", type=Path, metavar="FILE", help=f"job file (default: ${JOB_ENV})")
     file: Path | None = parser.parse_args(arguments).job
+    copy_output()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         job = load_job(file) if file is not None else _job_of_environment()

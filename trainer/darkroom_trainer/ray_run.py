@@ -15,6 +15,9 @@ from darkroom_trainer.zero import prepare_environment
 
 CONTINUE: Final = "run the same command again: it goes on from the last checkpoint"
 
+OUT_OF_MEMORY: Final = "running low on memory"
+"""Words of Ray's memory monitor when it has killed a worker; advice about Ray follows them."""
+
 STRATEGIES: Final = MappingProxyType(
     {
         Placement.PACK: "PACK",
@@ -133,7 +136,12 @@ def cause_of(error: BaseException) -> TrainerError:
             return TrainerError(
                 "DiskFull", f"the disk is full: {found}", f"free space and {CONTINUE}"
             )
-    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    starved = [line for line in lines if OUT_OF_MEMORY in line]
+    if starved:
+        fix = "raise pods.memory, or lower training.batchSizePerWorker"
+        return TrainerError("HostOutOfMemory", f"Ray killed a worker: {starved[0].strip()}", fix)
+    last = lines[-1]
     if "died" in str(error) or "ActorDied" in type(error).__name__:
         return TrainerError("WorkerDied", f"a training worker died: {last}", CONTINUE)
     return TrainerError("WorkerFailed", f"a training worker failed: {last}", CONTINUE)

@@ -1,8 +1,4 @@
-"""DeepSpeed's configuration from a job's spec, and the build of its one compiled extension.
-
-`python -m darkroom_trainer.zero` compiles DeepSpeed's CPU communication extension ahead of the
-first run (needs g++ and ninja; some 40 s once, then it is cached for the user).
-"""
+"""DeepSpeed's configuration from a job's spec, and the environment it needs."""
 
 import os
 import sys
@@ -85,15 +81,3 @@ def prepare_environment(*, use_gpu: bool) -> None:
     path = os.environ.get("PATH", "")
     if tools not in path.split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([tools, path])
-
-
-def prebuild() -> None:
-    """Compiles the CPU communication extension into torch's extension cache, if it isn't there."""
-    prepare_environment(use_gpu=False)
-    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
-
-    ShareMemCommBuilder().load(verbose=False)
-
-
-if __name__ == "__main__":
-    prebuild()

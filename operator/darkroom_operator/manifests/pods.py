@@ -5,6 +5,7 @@ from typing import Final
 from darkroom_api.job import PersonalizationJobSpec, Placement
 from darkroom_api.names import (
     ATTEMPT_LABEL,
+    LOG_COPY_ENV,
     PHOTOS_DIR_ENV,
     PROGRESS_TOKEN_FILE_ENV,
     PROGRESS_URL_ENV,
@@ -35,6 +36,9 @@ from darkroom_operator.settings import Settings
 
 HOST: Final = "kubernetes.io/hostname"
 """Label by which nodes are told apart."""
+
+POD_LOG: Final = "/proc/1/fd/1"
+"""Output of a container's first process: what kubelet keeps, and `kubectl logs` shows."""
 
 ROLE_LABEL: Final = "darkroom.dev/role"
 """`head` or `worker`."""
@@ -79,7 +83,7 @@ def _container(
         "name": "ray-head" if head else "ray-worker",
         "image": settings.trainer_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "env": _environment(job, spec, attempt, settings),
+        "env": _environment(job, spec, attempt, settings, head=head),
         "resources": _resources(spec, settings, head=head),
         "securityContext": restricted_container(),
         "lifecycle": {"preStop": {"exec": {"command": command}}},
@@ -119,10 +123,12 @@ def progress_url(job: Job, attempt: str, settings: Settings) -> str:
 
 
 def _environment(
-    job: Job, spec: PersonalizationJobSpec, attempt: str, settings: Settings
+    job: Job, spec: PersonalizationJobSpec, attempt: str, settings: Settings, *, head: bool
 ) -> list[Manifest]:
     """The user's variables by reference, then ours, which win."""
     ours = environment(job, spec, attempt, settings)
+    if head:
+        ours[LOG_COPY_ENV] = POD_LOG
     theirs = {
         variable.name: variable.config_map_key_ref
         for variable in (spec.pods.env if spec.pods is not None else ())
@@ -139,7 +145,7 @@ def _environment(
 
 
 def _resources(spec: PersonalizationJobSpec, settings: Settings, *, head: bool) -> Manifest:
-    """Requests equal limits but for the CPU, which may be lent: memory that is promised is there."""
+    """Requests equal limits: memory that is promised is there, and a worker counts threads by its CPUs."""
     pods = spec.pods or Pods()
     cpu = settings.head_cpu if head else pods.cpu or settings.worker_cpu
     memory = settings.head_memory if head else pods.memory or settings.worker_memory
