@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.metrics import MetricsServer
 from darkroom_trainer.progress import Losses, Phase, ProgressWriter, read_progress
+from darkroom_trainer.progress_log import ProgressLog
 from darkroom_trainer.tracking import LOG_EVERY, Trackers
 
 LOSSES = Losses(total=0.5, instance=0.3, prior=0.2)
@@ -116,3 +117,21 @@ def test_an_occupied_port_is_refused_with_its_number():
     port = free_port()
     with MetricsServer(port), pytest.raises(TrainerError, match=f"port {port} can't be used"):
         MetricsServer(port)
+
+
+def test_the_log_has_a_line_a_phase_and_then_one_now_and_then(writer, caplog):
+    times = iter((0.0, 1.0, 2.0, 9.0, 11.5))
+    log = ProgressLog(clock=lambda: next(times))
+    with caplog.at_level("INFO"):
+        writer.enter(Phase.CLASS_IMAGES, total=16)
+        log.progress(writer.latest)
+        writer.enter(Phase.TRAINING, total=10)
+        for step in range(1, 5):
+            writer.step(step, losses=LOSSES, images=8, learning_rate=1e-4, grad_norm=1.0)
+            log.progress(writer.latest)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "ClassImages: 0 of 16"
+    assert [line.split(", ")[:2] for line in lines[1:]] == [
+        ["Training: step 1 of 10", "loss 0.5"],
+        ["Training: step 4 of 10", "loss 0.5"],
+    ]

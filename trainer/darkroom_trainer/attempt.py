@@ -16,7 +16,9 @@ from darkroom_api.report import Failure
 from darkroom_api.status import Reason
 from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.machine import Machine
+from darkroom_trainer.progress import Progress
 from darkroom_trainer.progress_client import ProgressClient
+from darkroom_trainer.progress_log import ProgressLog
 from darkroom_trainer.ray_run import cause_of, running_cluster
 from darkroom_trainer.reports import Reports
 from darkroom_trainer.run import RunOptions, TrainResult, prepare, run_folder, run_prepared
@@ -83,7 +85,13 @@ def _train(job: PersonalizationJob, options: RunOptions, reports: Reports) -> Tr
     for warning in prepared.warnings:
         logger.warning("%s", warning)
     reports.prepared(prepared)
-    return run_prepared(prepared, running_cluster(), reports.progress)
+    log = ProgressLog()
+
+    def tell(snapshot: Progress) -> None:
+        log.progress(snapshot)
+        reports.progress(snapshot)
+
+    return run_prepared(prepared, running_cluster(), tell)
 
 
 def _failure_of(error: Exception) -> Failure:
