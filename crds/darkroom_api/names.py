@@ -78,6 +78,12 @@ EXIT_INTERRUPTED: Final = 75
 FAILURE_PREFIX: Final = "darkroom: "
 """Begins the last line of a failed run's log: `darkroom: <Reason>: <message>`."""
 
+JOB_UID_ENV: Final = "DARKROOM_JOB_UID"
+"""uid of the object that an attempt is for; a later object of the same name is another job."""
+
+OWNER_FILE: Final = "owner"
+"""In a run's folder: that uid."""
+
 LOG_COPY_ENV: Final = "DARKROOM_LOG_COPY"
 """File that gets a copy of what the driver prints: Ray keeps it in a file of its own."""
 

@@ -53,7 +53,8 @@ def closed(
 ) -> PersonalizationJobStatus:
     """With the current attempt ended, its time added up and the right budget charged."""
     *others, attempt = status.attempts
-    end_step = status.progress.step if status.progress is not None else attempt.start_step
+    progress = status.progress
+    end_step = progress.step if progress is not None else attempt.start_step
     ended = attempt.model_copy(
         update={
             "end_time": format_time(now),
@@ -66,6 +67,7 @@ def closed(
     return status.model_copy(
         update={
             "attempts": (*others, ended),
+            "progress": progress and progress.model_copy(update={"eta_seconds": None}),
             "retries": _charged(status.retries, reason),
             "usage": usage.model_copy(
                 update={

@@ -39,7 +39,7 @@ def absorbed(status: PersonalizationJobStatus, report: Report | None) -> Persona
     status = attempts.moved(status, start_step=body.start_step, step=body.step)
     return status.model_copy(
         update={
-            "progress": _progress(body, report.advanced),
+            "progress": _progress(body, report.advanced, over=last.end_time is not None),
             "checkpoint": body.checkpoint or status.checkpoint,
             "model": body.model or status.model,
             "plan": body.plan or status.plan,
@@ -66,12 +66,13 @@ def last_advance(status: PersonalizationJobStatus, report: Report | None) -> dat
     return since if since >= began else None
 
 
-def _progress(body: ProgressReport, advanced: datetime) -> Progress:
+def _progress(body: ProgressReport, advanced: datetime, *, over: bool) -> Progress:
+    """A run that is over has no time left, whatever it last said."""
     return Progress.of(
         step=body.step,
         max_steps=body.max_steps,
         percent=100 * min(body.step, body.max_steps) // max(body.max_steps, 1),
-        eta_seconds=body.eta_seconds,
+        eta_seconds=None if over else body.eta_seconds,
         metrics=body.metrics,
         last_updated_time=format_time(advanced),
     )

@@ -205,7 +205,7 @@ def test_a_pod_that_went_with_its_node_is_not_waited_for_for_ever():
 
 
 def test_suspending_stops_the_run_waits_for_its_pods_and_keeps_its_step():
-    saved = report(40, advanced=NOW + seconds(5), checkpoint=checkpoint(40))
+    saved = report(40, advanced=NOW + seconds(5), checkpoint=checkpoint(40), eta_seconds=90)
     known = replace(training(), report=saved, pods=(pod(),))
     known = replace(known, job=replace(known.job, spec=job(runPolicy__suspend=True).spec))
     stopping = decide(known, NOW + seconds(20), SETTINGS)
@@ -216,6 +216,7 @@ def test_suspending_stops_the_run_waits_for_its_pods_and_keeps_its_step():
     gone = replace(going, runs=(), pods=())
     suspended = decide(gone, NOW + seconds(40), SETTINGS)
     assert condition(suspended, ConditionType.SUSPENDED) == ("True", "Suspended")
+    assert (suspended.status.progress.step, suspended.status.progress.eta_seconds) == (40, None)
     assert [event.type.value for event in suspended.events] == ["Normal"]
     resumed = with_status(gone, suspended.status)
     resumed = replace(resumed, job=replace(resumed.job, spec=job().spec))

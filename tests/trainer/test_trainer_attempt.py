@@ -14,8 +14,11 @@ import pytest
 import darkroom_trainer
 from darkroom_api.job import Images
 from darkroom_api.names import (
+    EXIT_INTERRUPTED,
     JOB_ENV,
+    JOB_UID_ENV,
     LOG_COPY_ENV,
+    OWNER_FILE,
     PHOTOS_DIR_ENV,
     RUNNING_FILE,
     VOLUMES_ENV,
@@ -125,6 +128,35 @@ def test_a_published_attempt_reports_its_model(cluster, tmp_path, monkeypatch, c
     last = cluster.recorder.told[-1]
     assert (last.phase, last.model.uri) == (RunPhase.FINISHED, "pvc://claim/models/digest")
     assert "darkroom: " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("owner", "begins_afresh"), [("another", True), ("me", False), (None, False)]
+)
+def test_a_later_job_of_the_same_name_may_be_another_training(
+    cluster, monkeypatch, owner, begins_afresh
+):
+    monkeypatch.setenv(JOB_UID_ENV, "me")
+    old = cluster.folder / "checkpoints" / "step-00000003"
+    old.mkdir(parents=True)
+    if owner is not None:
+        (cluster.folder / OWNER_FILE).write_text(owner)
+
+    def prepared(job, options):
+        if not options.restart:
+            raise TrainerError(
+                "SpecChanged", "spec.training.seed: it was 1 and is 2", "set it back"
+            )
+        return prepare(job, options)
+
+    monkeypatch.setattr(attempt, "prepare", prepared)
+    status = cluster(lambda *_: ended(RunStatus.INTERRUPTED))
+    assert (status == EXIT_INTERRUPTED) is begins_afresh
+    assert old.exists() is not begins_afresh
+    if begins_afresh:
+        assert (cluster.folder / OWNER_FILE).read_text() == "me"
+    else:
+        assert cluster.recorder.told[-1].failure.reason is Reason.SPEC_CHANGED
 
 
 def test_a_job_that_can_t_be_read_is_an_error_of_the_job(monkeypatch, capsys):

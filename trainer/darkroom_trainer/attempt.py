@@ -7,13 +7,23 @@ The exit status says how it ended, and the last line of the log of one that did 
 import logging
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from darkroom_api.integrity import write_atomically
 from darkroom_api.job import PersonalizationJob, Scale
-from darkroom_api.names import EXIT_INTERRUPTED, FAILURE_PREFIX, WORK_DIR_ENV
+from darkroom_api.names import (
+    EXIT_INTERRUPTED,
+    FAILURE_PREFIX,
+    JOB_UID_ENV,
+    OWNER_FILE,
+    WORK_DIR_ENV,
+)
 from darkroom_api.report import Failure
 from darkroom_api.status import Reason
+from darkroom_trainer import checkpoint
+from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.machine import Machine
 from darkroom_trainer.progress import Progress
@@ -21,7 +31,14 @@ from darkroom_trainer.progress_client import ProgressClient
 from darkroom_trainer.progress_log import ProgressLog
 from darkroom_trainer.ray_run import cause_of, running_cluster
 from darkroom_trainer.reports import Reports
-from darkroom_trainer.run import RunOptions, TrainResult, prepare, run_folder, run_prepared
+from darkroom_trainer.run import (
+    Prepared,
+    RunOptions,
+    TrainResult,
+    prepare,
+    run_folder,
+    run_prepared,
+)
 from darkroom_trainer.zero import prepare_environment
 
 logger = logging.getLogger(__name__)
@@ -32,6 +49,9 @@ MESSAGE_LENGTH: Final = 2048
 """Most characters of a report's message."""
 
 REASONS: Final = {reason.value: reason for reason in Reason}
+
+OTHER_RUN: Final = ("SpecChanged", "WorldSizeChanged", "InputsChanged")
+"""What is said of checkpoints that belong to another training."""
 
 UNKNOWN_BYTES: Final = 1 << 62
 """Memory of pods that are not this one: KubeRay has started them with what the job asks for."""
@@ -81,7 +101,7 @@ def say_why(failure: Failure) -> None:
 
 def _train(job: PersonalizationJob, options: RunOptions, reports: Reports) -> TrainResult:
     prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
-    prepared = prepare(job, options)
+    prepared = _prepare(job, options)
     for warning in prepared.warnings:
         logger.warning("%s", warning)
     reports.prepared(prepared)
@@ -92,6 +112,31 @@ def _train(job: PersonalizationJob, options: RunOptions, reports: Reports) -> Tr
         reports.progress(snapshot)
 
     return run_prepared(prepared, running_cluster(), tell)
+
+
+def _prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
+    """Prepares the run, afresh where a job of the same name has left the checkpoints of another training.
+
+    What fits is gone on from: a job that was deleted by mistake has lost nothing.
+    """
+    folder = run_folder(job, options.work_dir)
+    try:
+        prepared = prepare(job, options)
+    except TrainerError as error:
+        if error.reason not in OTHER_RUN or not _is_of_another(folder):
+            raise
+        logger.warning("begins afresh, an earlier job of this name was another: %s", error.message)
+        checkpoint.discard_all(folder)
+        prepared = prepare(job, replace(options, restart=True))
+    if uid := os.environ.get(JOB_UID_ENV):
+        write_atomically(folder / OWNER_FILE, uid.encode("ascii"))
+    return prepared
+
+
+def _is_of_another(folder: Path) -> bool:
+    """Whether another object of the job's name has used its run folder last."""
+    uid, owner = os.environ.get(JOB_UID_ENV), folder / OWNER_FILE
+    return uid is not None and owner.is_file() and owner.read_text(encoding="ascii") != uid
 
 
 def _failure_of(error: Exception) -> Failure:

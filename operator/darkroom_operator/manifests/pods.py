@@ -5,6 +5,7 @@ from typing import Final
 from darkroom_api.job import PersonalizationJobSpec, Placement
 from darkroom_api.names import (
     ATTEMPT_LABEL,
+    JOB_UID_ENV,
     LOG_COPY_ENV,
     PHOTOS_DIR_ENV,
     PROGRESS_TOKEN_FILE_ENV,
@@ -102,6 +103,7 @@ def environment(
         "RAY_USAGE_STATS_ENABLED": "0",
         # How long Ray waits for a stopped driver to save before it kills it; 3 s by default.
         "RAY_JOB_STOP_WAIT_TIME_S": str(settings.grace_seconds),
+        JOB_UID_ENV: job.uid,
         VOLUMES_ENV: VOLUMES_DIR,
         WORK_DIR_ENV: work_dir(spec),
     }
