@@ -8,13 +8,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What `make cluster-up` starts: tests/cluster/README.md.
 TIER ?= api
-# Where `make test-cluster` runs: local (started for it) or existing (that of $KUBECONFIG).
+# Where tests that need a Kubernetes run: local (one that is started for them), existing (that of
+# $KUBECONFIG) or none. What a machine can't run is skipped with the reason: tests/cluster/README.md.
 CLUSTER ?= local
 # Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test test-cluster check format crds requirements bench bench-trainer bench-operator cluster-up cluster-down clean
+.PHONY: help setup demo test check format crds requirements bench bench-trainer bench-operator cluster-up cluster-down clean
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -29,11 +30,9 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
 demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 	$(BIN)/darkroom demo
 
-test: setup ## Run every test that needs no Kubernetes
-	$(BIN)/python -m pytest --cluster=none
-
-test-cluster: setup ## Run the tests that need one: on our own, or with CLUSTER=existing on yours
-	$(BIN)/python -m pytest --cluster=$(CLUSTER) tests/cluster tests/operator tests/cli
+test: setup ## Run every test; those that need a Kubernetes on our own (CLUSTER=existing: on yours, none: not)
+	$(BIN)/python -m pytest -m "not cluster"
+	$(BIN)/python -m pytest -m cluster --cluster=$(CLUSTER)
 
 check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check

@@ -10,6 +10,8 @@ from darkroom_cluster.fixtures import (  # noqa: F401
     node_cluster,
     pytest_addoption,
     pytest_collection_finish,
+    pytest_collection_modifyitems,
+    pytest_configure,
     scale_cluster,
 )
 

@@ -24,6 +24,8 @@ from darkroom_cluster.processes import python_path
 from darkroom_cluster.state import State
 
 FIXTURES = {f"{tier}_cluster": tier for tier in COMMANDS}
+NEEDS_CLUSTER = {*FIXTURES, "tier_command"}
+"""Fixtures that start one: the last runs the harness itself, in its own tests."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="local",
         help="the Kubernetes of the tests that need one: ours, that of $KUBECONFIG, or none",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cluster: needs a Kubernetes; set by what a test uses")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests that need a cluster, before `-m` picks some."""
+    for item in items:
+        if not NEEDS_CLUSTER.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("cluster")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
