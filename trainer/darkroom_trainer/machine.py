@@ -29,12 +29,21 @@ def read_machine() -> Machine:
 
 def count_cpus() -> int:
     """Cores that this process may use: a pod sees all of its node's, and has those of its limit."""
-    seen = len(os.sched_getaffinity(0))
+    seen, limit = len(os.sched_getaffinity(0)), _cpu_limit()
+    return seen if limit is None else min(seen, math.ceil(limit))
+
+
+def _cpu_limit() -> float | None:
+    """CPUs of the control group, of version 2 or 1; None without a limit."""
     try:
-        quota, period = (_CGROUP / "cpu.max").read_text(encoding="ascii").split()
-    except FileNotFoundError:  # the root control group, or not version 2
-        return seen
-    return seen if quota == "max" else min(seen, math.ceil(int(quota) / int(period)))
+        if (_CGROUP / "cpu.max").exists():
+            quota, period = (_CGROUP / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota = (_CGROUP / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (_CGROUP / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii")
+    except FileNotFoundError:  # the root control group
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def threads_here() -> int:
