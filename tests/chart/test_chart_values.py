@@ -292,6 +292,12 @@ def test_every_value_does_something(chart, values, render):
         assert chart.text(before) != chart.text(after), path
 
 
+@pytest.mark.parametrize(("cpu", "told"), [(1, "1"), (1.5, "1.5"), ("700m", "700m")])
+def test_cpus_are_a_number_or_a_quantity(chart, cpu, told):
+    text = chart.text({"trainer": {"worker": {"cpu": cpu}}})
+    assert f'name: DARKROOM_WORKER_CPU\n              value: "{told}"' in text
+
+
 def test_names_are_lower_camel_case(render):
     for path in render.documented((CHART / "values.yaml").read_text()):
         for key in path.split("."):
