@@ -1,5 +1,6 @@
 """Turns what happens to jobs into metrics, so that nobody else has to know their names."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from darkroom_api.status import ConditionStatus, ConditionType, PersonalizationJobStatus, Reason
@@ -18,12 +19,21 @@ _STAGES = {
 """Stages of a job by the STATUS word that it has meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What a job that is not over does."""
+
+    word: Reason
+    since: datetime
+    method: str
+
+
 class Recorder:
     """Counts."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._stages: dict[Key, tuple[Reason, datetime]] = {}
+        self._stages: dict[Key, _Stage] = {}
 
     def reconciled(self, outcome: str, seconds: float) -> None:
         """One round was made."""
@@ -35,29 +45,32 @@ class Recorder:
         self._metrics.events_emitted.labels(event.type.value, event.reason.value).inc()
 
     def gone(self, key: Key) -> None:
-        """A job does not exist any more."""
-        self._stages.pop(key, None)
+        """A job does not exist any more; one that was not over is cancelled."""
+        stage = self._stages.pop(key, None)
         self._metrics.forget_job(key.namespace, key.name)
+        if stage is not None:
+            labels = (key.namespace, stage.method, "cancelled", stage.word.value)
+            self._metrics.jobs_finished.labels(*labels).inc()
 
     def changed(self, job: Job, status: PersonalizationJobStatus, now: datetime) -> None:
         """A job's status was written."""
         method = str(job.spec.training.method) if job.spec is not None else "unknown"
         if not job.status.conditions:
             self._metrics.jobs_created.labels(job.key.namespace, method).inc()
-        self._stage(job.key, conditions.summary(status), now)
+        self._stage(job.key, _Stage(conditions.summary(status), now, method))
         self._restarts(job.status, status)
         self._progress(job.key, status)
         if conditions.is_over(status) and not conditions.is_over(job.status):
             self._finished(job.key, method, status, now)
 
-    def _stage(self, key: Key, word: Reason, now: datetime) -> None:
+    def _stage(self, key: Key, stage: _Stage) -> None:
         before = self._stages.get(key)
-        if before is not None and before[0] is word:
+        if before is not None and before.word is stage.word:
             return
-        if before is not None and before[0] in _STAGES:
-            seconds = (now - before[1]).total_seconds()
-            self._metrics.stage_seconds.labels(_STAGES[before[0]]).observe(seconds)
-        self._stages[key] = (word, now)
+        if before is not None and before.word in _STAGES:
+            seconds = (stage.since - before.since).total_seconds()
+            self._metrics.stage_seconds.labels(_STAGES[before.word]).observe(seconds)
+        self._stages[key] = stage
 
     def _restarts(self, old: PersonalizationJobStatus, new: PersonalizationJobStatus) -> None:
         if new.retries == old.retries or not new.attempts:
@@ -73,7 +86,9 @@ class Recorder:
         self._metrics.progress_ratio.labels(*labels).set(progress.percent / 100)
         moved = parse_time(progress.last_updated_time).timestamp()
         self._metrics.last_step_timestamp.labels(*labels).set(moved)
-        if progress.eta_seconds is not None:
+        if progress.eta_seconds is None:
+            self._metrics.eta_seconds.remove(*labels)
+        else:
             self._metrics.eta_seconds.labels(*labels).set(progress.eta_seconds)
 
     def _finished(
@@ -92,4 +107,5 @@ class Recorder:
             self._metrics.queue_seconds.observe(status.usage.queued_seconds)
         if summary.reason in (Reason.CONSENT_EXPIRED, Reason.CONSENT_MISSING):
             self._metrics.consent_rejections.inc()
-        self.gone(key)
+        del self._stages[key]
+        self._metrics.forget_job(key.namespace, key.name)
