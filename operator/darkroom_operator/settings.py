@@ -125,6 +125,11 @@ class Settings:
     stuck_seconds: int = 120
     """Longest time that one job may be worked on before `/healthz` fails."""
 
+    @property
+    def reports_expected(self) -> bool:
+        """Whether attempts can tell how far they are: their pods know where, and have a token for it."""
+        return self.launcher is LauncherKind.KUBERAY and bool(self.progress_url)
+
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """The settings in an environment; what is absent has its default.

@@ -10,7 +10,7 @@ from darkroom_operator.conditions import Situation
 from darkroom_operator.course import Course, Moment, queued, remains
 from darkroom_operator.endings import finalizer_actions
 from darkroom_operator.failures import trouble_of
-from darkroom_operator.observed import Observed, Refusal, RefusalKind, RunState
+from darkroom_operator.observed import Observed, Refusal, RefusalKind, Run, RunState
 from darkroom_operator.times import parse_time
 
 KUBERAY_INSTALL: Final = (
@@ -32,11 +32,18 @@ def in_attempt(moment: Moment, attempt: Attempt, status: PersonalizationJobStatu
     elif run.state is RunState.STOPPING:
         reason = Reason.STARTING
         text = f"{run.name} is being deleted by somebody; it starts anew when it is gone"
-    elif reports.last_advance(status, observed.report) is None:
+    elif not _has_begun(moment, run, status):
         return _starting(moment, attempt, status, waits)
     else:
         reason, text = _running_word(observed, attempt), _at_work(attempt)
     return Course(status, Situation(reason=reason, message=text, queued=waits))
+
+
+def _has_begun(moment: Moment, run: Run, status: PersonalizationJobStatus) -> bool:
+    """Whether an attempt is at work: it says so itself, where it has a way to."""
+    if moment.settings.reports_expected:
+        return reports.last_advance(status, moment.observed.report) is not None
+    return run.state is RunState.RUNNING
 
 
 def _launch(

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from builders import KEY, MODEL, NOW, checkpoint
+from builders import KEY, MODEL, NOW, SETTINGS, checkpoint
 from fake_api import FakeApi, Killed
 
 from darkroom_api.report import ProgressReport, RunPhase
@@ -16,7 +16,6 @@ from darkroom_operator.reading import compact, job_key, read_job
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
 from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
-from darkroom_operator.settings import Settings
 from darkroom_operator.store import Store
 from darkroom_operator.syncing import Syncer
 from darkroom_operator.times import format_time
@@ -33,7 +32,7 @@ class Rig:
 
     def __init__(self, api=None, settings=None):
         self.api = api or FakeApi()
-        self.settings = settings or Settings()
+        self.settings = settings or SETTINGS
         self.now = NOW
         self.step = self.saved = 0
         self.fails = []

@@ -25,10 +25,8 @@ from darkroom_api.status import ConditionType, PersonalizationJobStatus, Reason
 from darkroom_operator import conditions
 from darkroom_operator.actions import DeleteJob, Launch, RemoveModel, SetFinalizer, Stop
 from darkroom_operator.decide import decide
-from darkroom_operator.observed import (
-    CleanupState,
-    RunState,
-)
+from darkroom_operator.observed import CleanupState, RunState
+from darkroom_operator.settings import LauncherKind, Settings
 
 
 def test_a_new_job_is_accepted_and_its_first_attempt_opened_and_launched_in_one_write():
@@ -230,6 +228,23 @@ def test_a_job_that_is_created_suspended_starts_nothing():
     decision = decide(observed(runPolicy__suspend=True), NOW, SETTINGS)
     assert (summary(decision), decision.actions) == (("Unknown", "Suspended"), ())
     assert decision.status.attempts == ()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(progress_url=""),
+        Settings(launcher=LauncherKind.RAY_JOBS, ray_address="http://ray:8265", progress_url="x"),
+    ],
+)
+def test_where_attempts_cannot_report_the_run_s_own_word_counts(settings):
+    opened = decide(observed(), NOW, settings)
+    known = with_status(observed(), opened.status, runs=(run(RunState.STARTING),))
+    waiting = decide(known, NOW + seconds(5), settings)
+    assert summary(waiting if waiting.status else opened) == ("Unknown", "Starting")
+    running = decide(replace(known, runs=(run(RunState.RUNNING),)), NOW + seconds(9), settings)
+    assert summary(running) == ("Unknown", "Training")
+    assert condition(running, ConditionType.STARTED)[0] == "True"
 
 
 def test_a_stall_ends_the_attempt_not_the_job():
