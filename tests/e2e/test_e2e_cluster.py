@@ -63,11 +63,14 @@ class Namespace:
         """Waits until the newest attempt is this one and has trained some steps of its own."""
 
         def reached() -> bool:
-            status = self.status
-            newest = (status.get("attempts") or [{"name": ""}])[-1]
-            done = status.get("progress", {}).get("step", 0) - newest.get("startStep", 0)
-            assert self.summary()[0] == "Unknown", f"over before attempt {attempt} was: {status}"
-            return bool(newest["name"] == f"mascot-{attempt}" and done >= steps)
+            status, (outcome, word) = self.status, self.summary()
+            assert outcome == "Unknown", (
+                f"over before attempt {attempt} could be disturbed: {status}"
+            )
+            if word != "Training" or status["attempts"][-1]["name"] != f"mascot-{attempt}":
+                return False
+            own = status["progress"]["step"] - status["attempts"][-1]["startStep"]
+            return bool(own >= steps)
 
         wait_for(reached, f"step {steps} of attempt {attempt}", 400, 0.3)
 

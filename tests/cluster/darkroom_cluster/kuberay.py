@@ -34,7 +34,9 @@ def start_kuberay(state: State, tools: Tools, ports: Ports) -> None:
     kubeconfig = component_kubeconfig(state, "kuberay", ports)
     crds = sorted(tools.folders["kuberay"].glob("ray.io_*.yaml"))
     apply(tools, kubeconfig, *(f"--filename={path}" for path in crds))
-    established = ["--for=condition=Established", "--timeout=60s"]
+    # `--for=condition=…` is an error for a CRD that has no conditions yet.
+    condition = '{.status.conditions[?(@.type=="Established")].status}'
+    established = [f"--for=jsonpath={condition}=True", "--timeout=60s"]
     kubectl(tools, kubeconfig, "wait", *established, *(f"--filename={path}" for path in crds))
     flags = [
         "--enable-leader-election=false",
