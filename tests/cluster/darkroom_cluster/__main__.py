@@ -15,11 +15,27 @@ from darkroom_cluster.state import State, states
 DEFAULT = "default"
 """The name of the cluster when none is given."""
 
+INSTALL = """\
+  helm install darkroom charts/darkroom --namespace darkroom-system --create-namespace \\
+    --set trainer.head.cpu=700m --set trainer.worker.cpu=1 \\
+    --set trainer.head.memory=3Gi --set trainer.worker.memory=4Gi --set registry.size=5Gi
+  kubectl rollout status --namespace darkroom-system deployment/darkroom-operator
+  kubectl apply --namespace darkroom-system -f examples/01-mascot.yaml
+  kubectl get personalizationjobs --namespace darkroom-system --watch
+"""
+HINTS = {
+    "api": "No pods run in this tier; TIER=node has a node for them.\n",
+    "scale": "Nodes, pods and Ray are simulated in this tier; TIER=node has real ones.\n",
+    "node": f"To train on it, with an attempt that fits on two cores:\n\n{INSTALL}",
+}
+"""What to do next, by tier."""
+
 
 def _print_usage(state: State) -> None:
     print(f"The cluster {state.name!r} ({state.tier} tier) is up. To use it from this shell:\n")
     print(f'  export KUBECONFIG={state.kubeconfig} PATH="{state.folder}/bin:$PATH"')
     print("  kubectl get namespaces\n")
+    print(HINTS[state.tier or ""])
     print(f"Logs are in {state.log_folder}; the audit log is {state.audit_log}.")
 
 
