@@ -18,8 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.shown import show
 
 from darkroom_api.builtin import builtin_folder
 
@@ -54,7 +53,7 @@ def main() -> None:
         figures = compare(Path(folder), Path(script).resolve())
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
-    show(figures)
+    show(f"DreamBooth on the miniature, batch {BATCH} + {BATCH}, fp32", figures)
 
 
 def compare(folder: Path, script: Path) -> dict[str, float]:
@@ -226,16 +225,6 @@ def check_equal_work(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -
     print(f"mean loss: ours {our_loss:.4f}, diffusers {their_loss:.4f}")
     if abs(our_loss - their_loss) > LOSS_TOLERANCE * their_loss:
         sys.exit("the losses differ: the two sides did not do the same work")
-
-
-def show(figures: dict[str, float]) -> None:
-    """Prints the figures for a person."""
-    table = Table(title=f"DreamBooth on the miniature, batch {BATCH} + {BATCH}, fp32")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in figures.items():
-        table.add_row(name, f"{value:g}")
-    Console().print(table)
 
 
 if __name__ == "__main__":

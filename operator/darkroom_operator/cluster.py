@@ -5,13 +5,13 @@ Writes are server-side applies by one field manager, so repeating one changes no
 when this process may no longer be the leader, nor by a request that could still be under way then.
 """
 
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
+from pydantic_core import from_json, to_json
 
 from darkroom_api.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND
 from darkroom_api.status import PersonalizationJobStatus
@@ -32,8 +32,9 @@ from darkroom_operator.resources import JOBS, Resource, resource_of
 REQUEST_SECONDS: Final = 10.0
 """Longest time for a call; kube-apiserver itself gives up after 60 s, a user waits less."""
 
-PAGE_SIZE: Final = 500
-"""Objects in one answer to a list: a bound on memory."""
+PAGE_SIZE: Final = 100
+"""Objects in one answer to a list, kopf's too. Memory that was needed once is not given back: pages of
+500 would make a process with 1,000 jobs 50 MiB larger."""
 
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 _JSON: Final = {"Content-Type": "application/json"}
@@ -158,12 +159,12 @@ class Cluster:
             async with self._session.request(
                 method,
                 self._server + path,
-                data=json.dumps(body) if body is not None else None,
+                data=to_json(body) if body is not None else None,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=min(seconds, REQUEST_SECONDS)),
             ) as response:
                 code = str(response.status)
-                text = await response.text()
+                answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             why = str(error) or type(error).__name__
             raise UnavailableError(f"{method} {path}: {why}") from error
@@ -173,12 +174,13 @@ class Cluster:
                 time.monotonic() - begun
             )
         if response.status >= 400:
+            text = answer.decode(errors="replace")
             failure = error_of(response.status, response.headers.get("Retry-After"), text)
             if isinstance(failure, ConflictError):
                 self._metrics.api_conflicts.labels(resource.plural).inc()
             raise failure
-        answer: Object = json.loads(text)
-        return answer
+        found: Object = from_json(answer)
+        return found
 
 
 def error_of(status: int, retry_after: str | None, text: str) -> ClusterError:
@@ -212,7 +214,7 @@ _VERBS: Final = {
 def _status_body(text: str) -> Object:
     """A `Status` object, or nothing where the answer is plain text."""
     try:
-        body = json.loads(text)
+        body = from_json(text)
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

@@ -8,6 +8,7 @@ from typing import Any, Final
 import kopf
 
 from darkroom_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
+from darkroom_operator.cluster import PAGE_SIZE
 from darkroom_operator.process import Process
 from darkroom_operator.resources import JOBS, PODS, RAY_JOBS, Resource
 from darkroom_operator.session import new_session
@@ -15,9 +16,6 @@ from darkroom_operator.settings import LauncherKind, Settings
 
 STREAM_SECONDS: Final = 240
 """Life of a watch's stream: each new one is a sign of life for `/healthz`."""
-
-PAGE_SIZE: Final = 500
-"""Objects in one answer to kopf's first list: a bound on memory."""
 
 
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
@@ -31,11 +29,25 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     found.watching.chunk_size = PAGE_SIZE
     found.watching.label_selectors["ray.io", "v1", "rayjobs"] = JOB_LABEL
     found.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
-    # A worker serves one object and is kept while idle, by default for 5 s: 64 of them would let in
-    # no more than 12 objects a second.
-    found.queueing.worker_limit = 64  # unbounded by default
-    found.queueing.idle_timeout = 0.05
+    # A worker serves one object, and keeps it while idle. Their number is unbounded, as by default: of
+    # a list all objects beyond a limit would wait in memory, since kopf goes on reading meanwhile.
+    found.queueing.idle_timeout = 0.05  # by default 5 s
+    found.persistence.diffbase_storage = NoDiffBase()
     return found
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps kopf from copying each object in full to find what has changed: `decide` finds that."""
+
+    def build(self, **_: Any) -> Any:
+        """Nothing of an object is compared."""
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was stored."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is written to an object."""
 
 
 def new_registry(process: Process) -> kopf.OperatorRegistry:
@@ -44,8 +56,8 @@ def new_registry(process: Process) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.AiohttpSession:
-        session = new_session(process.configuration, opened=process.health.opened)
-        return kopf.AiohttpSession(server=process.configuration.host, aiohttp_session=session)
+        session = new_session(process.login, opened=process.health.opened)
+        return kopf.AiohttpSession(server=process.login.server, aiohttp_session=session)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_job(event: kopf.RawEvent, **_: Any) -> None:

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from darkroom_operator.cluster import REQUEST_SECONDS, Cluster
@@ -25,7 +24,7 @@ from darkroom_operator.ray_jobs import RayJobsLauncher
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
 from darkroom_operator.server import ProgressServer
-from darkroom_operator.session import load_configuration, new_session
+from darkroom_operator.session import Login, new_session
 from darkroom_operator.settings import LauncherKind, Settings
 from darkroom_operator.store import Store
 from darkroom_operator.syncing import Syncer
@@ -45,14 +44,17 @@ class Process:
     def __init__(
         self,
         settings: Settings,
-        configuration: Configuration,
+        login: Login,
         session: aiohttp.ClientSession,
     ) -> None:
-        self.settings, self.configuration = settings, configuration
+        self.settings, self.login = settings, login
+        self.synced = asyncio.Event()
+        """Set when everything was listed once."""
+
         self.metrics, self.store = Metrics(), Store()
         self.metrics.count_jobs(self.store.count)
         self.metrics.say_version(version("darkroom"))
-        self.cluster = Cluster(session, configuration.host, self.metrics, self._write_seconds)
+        self.cluster = Cluster(session, login.server, self.metrics, self._write_seconds)
         self.health = Health(
             settings,
             self.metrics,
@@ -92,6 +94,7 @@ class Process:
     async def run(self) -> None:
         """Serves, compares and works, until cancelled."""
         await self._syncer.first()
+        self.synced.set()
         async with asyncio.TaskGroup() as group:
             for work in (self._syncer.run(), self.election.run(), self.queue.run()):
                 group.create_task(work)
@@ -151,9 +154,9 @@ class Process:
 @asynccontextmanager
 async def new_process(settings: Settings) -> AsyncIterator[Process]:
     """A process that is connected and serves, and is taken down in the end."""
-    configuration = await load_configuration()
-    async with new_session(configuration) as session:
-        process = Process(settings, configuration, session)
+    login = Login()
+    async with new_session(login) as session:
+        process = Process(settings, login, session)
         runners = []
         for port, application in process.applications().items():
             runner = web.AppRunner(application, handle_signals=False, access_log=None)

@@ -1,11 +1,12 @@
 """Reads what the cluster sends into what the operator thinks in. Raw dicts end here."""
 
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.load import JobFileError, parse_job
@@ -19,6 +20,21 @@ Raw = Mapping[str, Any]
 
 MESSAGE_LENGTH: Final = 4000
 """Characters of a run's message that are kept: the end of the driver's log, where its last words are."""
+
+PARSED_SPECS: Final = 1024
+"""Specs that stay parsed: each job at work is looked at again and again, and its spec is the same."""
+
+_METADATA: Final = (
+    "namespace",
+    "name",
+    "uid",
+    "generation",
+    "resourceVersion",
+    "labels",
+    "deletionTimestamp",
+    "finalizers",
+)
+"""What is read of a job's metadata."""
 
 _STATES: Final = {
     "Complete": RunState.FAILED,
@@ -51,37 +67,31 @@ def resource_version(raw: Raw) -> int:
     return int(version) if version.isdigit() else 0
 
 
-def compact(raw: Raw) -> bytes:
-    """What of a job is kept in memory: 10,000 parsed jobs would be too many."""
+class Kept(NamedTuple):
+    """What of a job is kept in memory, as JSON: 10,000 parsed jobs would be too many."""
+
+    metadata: bytes
+    spec: bytes
+    status: bytes
+
+
+def compact(raw: Raw) -> Kept:
+    """What `read_job` needs of a job."""
     metadata = raw["metadata"]
-    kept = {
-        "metadata": {
-            key: metadata[key]
-            for key in (
-                "namespace",
-                "name",
-                "uid",
-                "generation",
-                "resourceVersion",
-                "labels",
-                "deletionTimestamp",
-                "finalizers",
-            )
-            if key in metadata
-        },
-        "spec": raw.get("spec"),
-        "status": raw.get("status"),
-    }
-    return json.dumps(kept, separators=(",", ":")).encode()
+    return Kept(
+        metadata=to_json({key: metadata[key] for key in _METADATA if key in metadata}),
+        spec=to_json(raw.get("spec")),
+        status=to_json(raw.get("status") or {}),
+    )
 
 
-def read_job(document: bytes) -> Job:
+def read_job(kept: Kept) -> Job:
     """A job out of what `compact` kept."""
-    raw = json.loads(document)
-    metadata = raw["metadata"]
-    spec, problem = _read_spec(raw)
+    metadata = from_json(kept.metadata)
+    key = Key(metadata["namespace"], metadata["name"])
+    spec, problem = _read_spec(key, kept.spec)
     return Job(
-        key=job_key(raw),
+        key=key,
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
         resource_version=metadata.get("resourceVersion", ""),
@@ -90,7 +100,7 @@ def read_job(document: bytes) -> Job:
         finalizers=frozenset(metadata.get("finalizers", ())),
         spec=spec,
         problem=problem,
-        status=_read_status(raw.get("status")),
+        status=_read_status(kept.status),
     )
 
 
@@ -137,19 +147,24 @@ def read_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _read_spec(raw: Raw) -> tuple[PersonalizationJobSpec | None, str | None]:
-    metadata = {key: raw["metadata"][key] for key in ("name", "namespace")}
-    document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": raw["spec"]}
+@lru_cache(PARSED_SPECS)
+def _read_spec(key: Key, spec: bytes) -> tuple[PersonalizationJobSpec | None, str | None]:
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": key.name, "namespace": key.namespace},
+        "spec": from_json(spec),
+    }
     try:
         return parse_job(document).spec, None
     except JobFileError as error:
         return None, "; ".join(str(problem) for problem in error.problems)
 
 
-def _read_status(raw: Raw | None) -> PersonalizationJobStatus:
+def _read_status(status: bytes) -> PersonalizationJobStatus:
     """The status as we wrote it; what somebody else made of it is built up anew from what is there."""
     try:
-        return PersonalizationJobStatus.model_validate_json(json.dumps(raw or {}))
+        return PersonalizationJobStatus.model_validate_json(status)
     except ValidationError:
         return PersonalizationJobStatus()
 

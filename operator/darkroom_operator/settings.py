@@ -113,7 +113,7 @@ class Settings:
     refusal_seconds: int = 60
     """Wait before a launch that the cluster refused is tried again."""
 
-    workers: int = 16
+    workers: int = 64
     """Jobs that are looked at at the same time."""
 
     resync_seconds: int = 300

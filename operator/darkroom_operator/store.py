@@ -15,6 +15,7 @@ from darkroom_api.report import ProgressReport
 from darkroom_api.status import Reason
 from darkroom_operator.observed import Key, Observed, Pod, Refusal, Report, Run
 from darkroom_operator.reading import (
+    Kept,
     Raw,
     compact,
     job_key,
@@ -79,10 +80,10 @@ class Store:
     """The memory of the operator."""
 
     def __init__(self) -> None:
-        self._jobs: _Table[bytes] = _Table(compact, job_key)
+        self._jobs: _Table[Kept] = _Table(compact, job_key)
         self._runs: _Table[Run] = _Table(read_ray_job, owner_key)
         self._pods: _Table[Pod] = _Table(read_pod, owner_key)
-        self._tables: dict[Resource, _Table[bytes] | _Table[Run] | _Table[Pod]] = {
+        self._tables: dict[Resource, _Table[Kept] | _Table[Run] | _Table[Pod]] = {
             JOBS: self._jobs,
             RAY_JOBS: self._runs,
             PODS: self._pods,

@@ -28,8 +28,9 @@ class Answer:
     body: object
     headers: dict = field(default_factory=dict)
 
-    async def text(self):
-        return self.body if isinstance(self.body, str) else json.dumps(self.body)
+    async def read(self):
+        text = self.body if isinstance(self.body, str) else json.dumps(self.body)
+        return text.encode()
 
 
 def failure(code, message, **details):

@@ -65,7 +65,7 @@ def _established(cluster: Cluster, name: str) -> bool:
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
-def _environment(documents: list[Document]) -> dict[str, str]:
+def environment(documents: list[Document]) -> dict[str, str]:
     """What the chart's Deployment sets; the fields of its pod have to be given."""
     (deployment,) = (one for one in documents if one["kind"] == "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -151,11 +151,11 @@ class Installation:
         name = f"operator-{len(self.operators)}"
         port, metrics_port = free_ports(2)
         log = self.folder / f"{name}.log"
-        environment = {
+        variables = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("crds", "operator")),
             "KUBECONFIG": str(self.kubeconfig),
-            **_environment(self.documents),
+            **environment(self.documents),
             **QUICK,
             "DARKROOM_POD_NAME": name,
             "DARKROOM_POD_NAMESPACE": self.namespace,
@@ -166,7 +166,7 @@ class Installation:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "darkroom_operator"],
-                env=environment,
+                env=variables,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
