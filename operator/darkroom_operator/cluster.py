@@ -5,6 +5,7 @@ Writes are server-side applies by one field manager, so repeating one changes no
 when this process may no longer be the leader, nor by a request that could still be under way then.
 """
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -38,6 +39,9 @@ PAGE_SIZE: Final = 100
 
 _APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
 _JSON: Final = {"Content-Type": "application/json"}
+
+_NOT_PLAIN: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""Characters that YAML takes for line breaks or not at all, unless they are escaped."""
 
 Object = dict[str, Any]
 
@@ -159,7 +163,7 @@ class Cluster:
             async with self._session.request(
                 method,
                 self._server + path,
-                data=to_json(body) if body is not None else None,
+                data=_text(body) if body is not None else None,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=min(seconds, REQUEST_SECONDS)),
             ) as response:
@@ -181,6 +185,11 @@ class Cluster:
             raise failure
         found: Object = from_json(answer)
         return found
+
+
+def _text(body: Object) -> str:
+    """JSON that is YAML as well: applies are read as YAML, which has no pairs of surrogates."""
+    return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", to_json(body).decode())
 
 
 def error_of(status: int, retry_after: str | None, text: str) -> ClusterError:

@@ -42,5 +42,6 @@ def _essence(status: PersonalizationJobStatus) -> Hashable:
         status.observed_generation,
         status.start_time,
         status.completion_time,
+        status.model,
         status.retries,
     )

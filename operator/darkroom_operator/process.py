@@ -34,7 +34,7 @@ from darkroom_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-RETIRE_SECONDS: Final = 1.5
+RETIRE_SECONDS: Final = 1.0
 """Longest wait for what is under way when this process is to end: another waits for the Lease."""
 
 

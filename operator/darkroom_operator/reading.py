@@ -100,7 +100,7 @@ def read_job(kept: Kept) -> Job:
         finalizers=frozenset(metadata.get("finalizers", ())),
         spec=spec,
         problem=problem,
-        status=_read_status(kept.status),
+        status=_read_status(key.name, kept.status),
     )
 
 
@@ -161,12 +161,24 @@ def _read_spec(key: Key, spec: bytes) -> tuple[PersonalizationJobSpec | None, st
         return None, "; ".join(str(problem) for problem in error.problems)
 
 
-def _read_status(status: bytes) -> PersonalizationJobStatus:
-    """The status as we wrote it; what somebody else made of it is built up anew from what is there."""
+def _read_status(job_name: str, status: bytes) -> PersonalizationJobStatus:
+    """The status as we wrote it; what somebody else made of it is built up anew from what is there.
+
+    Attempts are named after the job: their names become paths of calls with our rights.
+    """
     try:
-        return PersonalizationJobStatus.model_validate_json(status)
+        found = PersonalizationJobStatus.model_validate_json(status)
     except ValidationError:
         return PersonalizationJobStatus()
+    ours = all(_is_attempt(attempt.name, job_name) for attempt in found.attempts)
+    return found if ours else PersonalizationJobStatus()
+
+
+def _is_attempt(name: str, job_name: str) -> bool:
+    """Whether a name is `<job>-<number>`."""
+    job, _, number = name.rpartition("-")
+    plain = number.isascii() and number.isdigit() and not number.startswith("0")
+    return job == job_name and plain and len(number) < 10
 
 
 def _run_state(raw: Raw) -> RunState:
@@ -179,7 +191,7 @@ def _run_state(raw: Raw) -> RunState:
     if deployment == "Complete":
         ends = {"SUCCEEDED": RunState.SUCCEEDED, "STOPPED": RunState.STOPPED}
         return ends.get(job, state)
-    if not state.is_over and raw["spec"].get("suspend"):
+    if not state.is_over and raw.get("spec", {}).get("suspend"):
         return RunState.QUEUED
     if state is RunState.RUNNING and job != "RUNNING":
         return RunState.STARTING

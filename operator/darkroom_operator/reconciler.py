@@ -97,6 +97,8 @@ class Reconciler:
             self._recorder.gone(key)
             return None
         decision = decide(observed, self._now(), self._settings)
+        if _launches_unwritten(decision) and await self._is_old(observed.job):
+            return 0.0
         job = await self._write_status(observed, decision)
         for action in decision.actions:
             if not await self._act(job, action):
@@ -133,6 +135,19 @@ class Reconciler:
         return replace(
             job, status=decision.status, resource_version=raw["metadata"]["resourceVersion"]
         )
+
+    async def _is_old(self, job: Job) -> bool:
+        """Whether a job is not as it was looked at, or gone; what is there is taken in.
+
+        A write of its status would be refused then. A launch would not be: it would make a run for a
+        job that is gone.
+        """
+        raw = await self._cluster.get(JOBS, job.key.namespace, job.key.name)
+        if raw is None:
+            self._store.lose(JOBS, _gone(job.key, job.key.name))
+            return True
+        self._store.see(JOBS, raw)
+        return bool(raw["metadata"]["resourceVersion"] != job.resource_version)
 
     async def _act(self, job: Job, action: Action) -> bool:
         """Carries an action out; False when the answer calls for a new decision at once."""
@@ -181,8 +196,7 @@ class Reconciler:
             except ClusterError as error:
                 raise RetryError(str(error)) from error
             if raw is None:
-                gone = {"metadata": {"namespace": key.namespace, "name": name}}
-                self._store.lose(resource, gone)
+                self._store.lose(resource, _gone(key, name))
             else:
                 self._store.see(resource, raw)
 
@@ -225,3 +239,13 @@ class Reconciler:
         if self._launcher.poll_seconds is not None and not over:
             times.append(self._launcher.poll_seconds)
         return min(times, default=None)
+
+
+def _launches_unwritten(decision: Decision) -> bool:
+    """Whether a run is to be started without a status that is written before."""
+    return decision.status is None and any(isinstance(one, Launch) for one in decision.actions)
+
+
+def _gone(key: Key, name: str) -> dict[str, Any]:
+    """What is left of an object that is not there."""
+    return {"metadata": {"namespace": key.namespace, "name": name}}

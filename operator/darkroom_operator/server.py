@@ -7,6 +7,7 @@ A pod may report for its own attempt only. A standby answers 503 with Retry-Afte
 anew and finds the leader.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -14,6 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from darkroom_api.report import ProgressReport
+from darkroom_operator import attempts
 from darkroom_operator.errors import ClusterError
 from darkroom_operator.health import Health
 from darkroom_operator.metrics import Metrics
@@ -27,6 +29,12 @@ MAX_BODY_BYTES: Final = 64 << 10
 
 REPORT_SECONDS: Final = 1.0
 """Least time between two reports of an attempt."""
+
+LOOK_SECONDS: Final = 0.05
+"""Time between two looks for a model in the status."""
+
+LOOKS: Final = 60
+"""Looks for a model, in 3 s: the trainer waits 5 s for an answer, and sends its last report again."""
 
 RETRY_AFTER: Final = {"Retry-After": "1"}
 
@@ -92,7 +100,24 @@ class ProgressServer:
         report = _parse(await request.read())
         self._store.report(key, attempt, report, utc_now())
         self._told(key)
+        if report.model is not None and not await self._published(key, attempt, report):
+            raise web.HTTPServiceUnavailable(text="not in the status yet", headers=RETRY_AFTER)
         return web.Response(status=204)
+
+    async def _published(self, key: Key, attempt: str, report: ProgressReport) -> bool:
+        """Whether the model is in the status, after a while.
+
+        Its report is the last one, and what only this process knows would die with it.
+        """
+        for _ in range(LOOKS):
+            observed = self._store.observe(key)
+            if observed is None or observed.job.status.model == report.model:
+                return True
+            last = attempts.newest(observed.job.status)
+            if last is None or last.name != attempt:
+                return True  # too late: nobody waits for it
+            await asyncio.sleep(LOOK_SECONDS)
+        return False
 
     async def _authenticate(self, request: web.Request) -> Caller:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

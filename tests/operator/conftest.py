@@ -8,6 +8,7 @@ import pytest
 
 # Helper modules beside the tests (builders, fake_api, rig): test modules are not imported by name.
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "api"))  # for job_strategies
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

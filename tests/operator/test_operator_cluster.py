@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from builders import KEY, UID, job
+from hypothesis import given
+from hypothesis import strategies as st
 
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.cluster import PAGE_SIZE, Cluster, error_of
+from darkroom_operator.cluster import PAGE_SIZE, Cluster, _text, error_of
 from darkroom_operator.errors import (
     ConflictError,
     FencedError,
@@ -51,6 +54,14 @@ def status_body(code, message="no", **details):
 )
 def test_each_answer_is_an_error_with_a_rule(code, text, kind):
     assert type(error_of(code, None, text)) is kind
+
+
+@given(st.text())
+def test_any_text_is_sent_in_a_way_that_yaml_can_read(text):
+    """Applies are read as YAML: it knows no pairs of surrogates, and more line breaks than JSON."""
+    for body in ({"a": text}, {"a": {"b": [f"🤗\x7f\x85\u2028{text}"]}}):
+        assert yaml.safe_load(_text(body)) == body
+        assert json.loads(_text(body)) == body
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), (None, 1.0), ("soon", 1.0)])

@@ -362,6 +362,12 @@ def test_progress_alone_is_written_once_in_ten_seconds():
     assert decide(known, NOW + seconds(15), SETTINGS).status.progress.step == 11
 
 
+def test_a_model_is_written_at_once():
+    known = replace(training(), written=NOW + seconds(5))
+    known = replace(known, report=report(11, advanced=NOW + seconds(8), model=MODEL))
+    assert decide(known, NOW + seconds(8), SETTINGS).status.model == MODEL
+
+
 def test_what_matters_is_written_at_once():
     known = replace(training(), written=NOW + seconds(5), runs=(run(RunState.SUCCEEDED),))
     assert summary(decide(known, NOW + seconds(6), SETTINGS)) == ("True", "Completed")

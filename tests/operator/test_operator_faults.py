@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 from builders import KEY
 from fake_api import Answer, FakeApi, Killed, failure
-from rig import STEP, Rig, sync
+from rig import RUNNER, STEP, Rig, sync
 
 from darkroom_api.status import Reason
+from darkroom_operator.workqueue import RetryError
 
 WORDS = "darkroom: WorkerDied: a training worker died"
 
@@ -232,6 +233,23 @@ def test_a_decision_on_old_news_is_refused_and_made_anew():
     rig.operate()
     assert rig.word() == "Suspended"
     assert rig.api.all("rayjobs") == []
+
+
+def test_a_launch_is_not_repeated_for_a_job_that_is_gone():
+    """It was carried out, but its answer was lost; meanwhile the job was deleted, with its run."""
+    rig = Rig()
+    rig.api.make_job()
+    rig.api.after = lambda number, method, path: (
+        aiohttp.ServerDisconnectedError() if path.endswith("/rayjobs/rex-1") else None
+    )
+    rig.watch()
+    with pytest.raises(RetryError):
+        RUNNER.run(rig.reconciler.reconcile(KEY))
+    delete(rig)
+    rig.api.objects.clear()  # garbage collection
+    RUNNER.run(rig.reconciler.reconcile(KEY))
+    assert rig.api.objects == {}
+    assert rig.store.observe(KEY) is None
 
 
 def test_an_event_is_told_once():

@@ -1,6 +1,7 @@
 """Leader election in virtual time: who leads, when, and that nobody writes who may not."""
 
 import asyncio
+import copy
 
 import pytest
 from builders import NOW
@@ -89,8 +90,10 @@ def run_all(virtual, scenario):
     return virtual(main())
 
 
-def test_the_times_are_those_of_client_go():
-    assert (LEASE_SECONDS, RENEW_DEADLINE_SECONDS, RENEW_SECONDS) == (15, 10, 2)
+def test_the_times_let_another_act_within_fifteen_seconds():
+    # A standby sees the last renewal one look late, and that it is too old another look late.
+    assert LEASE_SECONDS + 2 * WATCH_SECONDS <= 14
+    assert RENEW_SECONDS < RENEW_DEADLINE_SECONDS < LEASE_SECONDS
 
 
 def test_of_two_processes_one_leads(virtual):
@@ -104,7 +107,7 @@ def test_of_two_processes_one_leads(virtual):
     assert holder == ("a" if first else "b")
 
 
-def test_a_leader_that_is_killed_is_replaced_within_fifteen_seconds_and_a_look(virtual):
+def test_a_leader_that_is_killed_is_replaced_within_fifteen_seconds(virtual):
     async def scenario(shared, start):
         first, task = start("a")
         await asyncio.sleep(5)
@@ -118,7 +121,7 @@ def test_a_leader_that_is_killed_is_replaced_within_fifteen_seconds_and_a_look(v
             await asyncio.sleep(0.1)
         return asyncio.get_running_loop().time() - began
 
-    assert run_all(virtual, scenario) <= LEASE_SECONDS + WATCH_SECONDS
+    assert run_all(virtual, scenario) <= 15
 
 
 def test_a_leader_that_lets_go_is_replaced_within_two_seconds(virtual):
@@ -136,6 +139,19 @@ def test_a_leader_that_lets_go_is_replaced_within_two_seconds(virtual):
         return asyncio.get_running_loop().time() - began
 
     assert run_all(virtual, scenario) <= 2
+
+
+def test_a_renewal_that_is_under_way_does_not_keep_the_lease(virtual):
+    async def scenario(shared, start):
+        first, _ = start("a")
+        await asyncio.sleep(5)
+        # It has been carried out, but its answer is not there yet.
+        lease = copy.deepcopy(shared.lease)
+        await shared.seen_by("a").replace(lease)
+        await first.release()
+        return shared.lease["spec"]["holderIdentity"]
+
+    assert run_all(virtual, scenario) == ""
 
 
 def test_at_no_time_may_two_write_when_the_network_parts_them(virtual):
@@ -169,7 +185,7 @@ def test_a_short_outage_costs_nothing(virtual):
         first, _ = start("a", changes)
         await asyncio.sleep(5)
         shared.down.add("a")
-        await asyncio.sleep(7)
+        await asyncio.sleep(6)
         shared.down.clear()
         await asyncio.sleep(30)
         return first.leads

@@ -82,6 +82,23 @@ def test_a_status_that_is_not_ours_counts_as_none(status):
 
 
 @pytest.mark.parametrize(
+    "name", ["x", "rex-", "rex-x", "rex-0", "other-1", "rex-1/status", "../a-1"]
+)
+def test_an_attempt_of_another_name_is_not_ours(name):
+    attempt = {"name": name, "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
+    status = {"attempts": [attempt]}
+    assert read_job(compact(raw_job(status=status))).status == PersonalizationJobStatus()
+    status = {"attempts": [attempt | {"name": "rex-12"}]}
+    assert read_job(compact(raw_job(status=status))).status.attempts[0].name == "rex-12"
+
+
+def test_a_ray_job_may_have_no_spec():
+    raw = raw_run("", "")
+    del raw["spec"]
+    assert read_ray_job(raw).state is RunState.STARTING
+
+
+@pytest.mark.parametrize(
     ("deployment", "job", "suspend", "state"),
     [
         ("", "", None, RunState.STARTING),

@@ -5,10 +5,11 @@ import json
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from builders import KEY, NOW, report
+from builders import KEY, MODEL, NOW, report
 
 from darkroom_api.names import PROGRESS_AUDIENCE
 from darkroom_api.report import RunPhase
+from darkroom_operator import server
 from darkroom_operator.errors import UnavailableError
 from darkroom_operator.health import Health
 from darkroom_operator.metrics import Metrics
@@ -128,6 +129,39 @@ def test_nobody_reports_for_somebody_else(headers, path, status):
 )
 def test_what_is_no_report_is_refused(body):
     assert put(body=body)[0] == 422
+
+
+def test_a_model_is_taken_when_it_is_in_the_status():
+    """Its report is the last: if it were lost with this process, nobody would tell of it again."""
+    body = report(model=MODEL).body.model_dump_json(by_alias=True)
+    attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
+
+    def see(setup, version, **status):
+        metadata = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": version}
+        status = {"attempts": [attempt], **status}
+        setup.store.see(JOBS, {"metadata": metadata, "spec": {}, "status": status})
+
+    async def scenario(client, setup):
+        see(setup, "2")
+        sent = asyncio.create_task(client.put(PATH, data=body, headers=GOOD))
+        done, _ = await asyncio.wait([sent], timeout=0.3)
+        see(setup, "3", model=MODEL.model_dump(by_alias=True))
+        return done, (await sent).status
+
+    assert served(scenario) == (set(), 204)
+
+
+def test_a_model_that_does_not_get_into_the_status_is_sent_again(monkeypatch):
+    monkeypatch.setattr(server, "LOOKS", 2)
+    body = report(model=MODEL).body.model_dump_json(by_alias=True)
+    attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
+
+    def begun(setup):
+        metadata = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": "2"}
+        status = {"attempts": [attempt]}
+        setup.store.see(JOBS, {"metadata": metadata, "spec": {}, "status": status})
+
+    assert put(body=body, before=begun)[0] == 503
 
 
 def test_a_report_that_is_too_large_is_refused():

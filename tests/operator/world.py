@@ -16,6 +16,7 @@ from darkroom_cluster.processes import client_tls
 
 PRODUCTS: Final = "rayjobs,configmaps,networkpolicies,poddisruptionbudgets,jobs.batch"
 LABEL: Final = "darkroom.dev/job"
+MERGE: Final = "application/merge-patch+json"
 
 
 def job_document(namespace: str, name: str, **spec: Any) -> Document:
@@ -36,24 +37,45 @@ class Admin:
         address = host.removeprefix("https://")
         self._connection = http.client.HTTPSConnection(address, context=client_tls(state))
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Document | None = None,
+        kind: str = "application/json",
+        accept: str = "application/json",
+    ) -> tuple[int, Document]:
+        """Sends a request; the answer, whatever it is."""
+        text = None if body is None else json.dumps(body)
+        self._connection.request(method, path, text, {"Content-Type": kind, "Accept": accept})
+        response = self._connection.getresponse()
+        return response.status, json.loads(response.read())
+
     def call(
-        self, method: str, path: str, body: Document | None = None, kind: str = "application/json"
+        self, method: str, path: str, body: Document | None = None, **headers: str
     ) -> Document:
         """Sends a request; an answer that is an error is an exception."""
-        text = None if body is None else json.dumps(body)
-        self._connection.request(method, path, text, {"Content-Type": kind})
-        response = self._connection.getresponse()
-        answer: Document = json.loads(response.read())
-        if response.status >= 400:
-            raise AssertionError(f"{method} {path}: {response.status} {answer.get('message')}")
+        status, answer = self.send(method, path, body, **headers)
+        if status >= 400:
+            raise AssertionError(f"{method} {path}: {status} {answer.get('message')}")
         return answer
+
+    def metadata(self, path: str) -> list[Document]:
+        """The objects of a list, without what is in them."""
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        return list(self.call("GET", path, accept=accept)["items"] or ())
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """What a watch brings, until the apiserver ends it."""
+        self._connection.request("GET", path)
+        yield from self._connection.getresponse()
 
     def create_job(self, document: Document) -> Document:
         return self.call("POST", jobs_path(document["metadata"]["namespace"]), document)
 
     def patch_job(self, namespace: str, name: str, patch: Document) -> Document:
         path = f"{jobs_path(namespace)}/{name}"
-        return self.call("PATCH", path, patch, "application/merge-patch+json")
+        return self.call("PATCH", path, patch, kind=MERGE)
 
     def jobs(self, namespace: str) -> list[Document]:
         return list(self.call("GET", jobs_path(namespace))["items"])
@@ -73,7 +95,7 @@ class Admin:
         """Says what KubeRay would say of a RayJob."""
         status = {"jobDeploymentStatus": deployment, "jobStatus": job, **more}
         path = f"{ray_jobs_path(namespace)}/{name}/status"
-        self.call("PATCH", path, {"status": status}, "application/merge-patch+json")
+        self.call("PATCH", path, {"status": status}, kind=MERGE)
 
 
 def jobs_path(namespace: str) -> str:
