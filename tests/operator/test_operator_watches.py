@@ -121,14 +121,18 @@ def test_what_watches_bring_changes_no_end(stage):
 def test_a_watch_that_is_cut_or_expires_is_opened_again(stage):
     """Without the help of comparisons: they come once in five minutes."""
     stage.restart(DARKROOM_RESYNC_SECONDS="300")
-    for name, work in (
-        ("cut", Often(stage, lambda stream: stream.cut())),
-        ("expired", versions_expire(stage)),
-    ):
+    for name, work in (("cut", connections_break(stage)), ("expired", versions_expire(stage))):
+        to_each_watch(stage, lambda stream: None)
         actor = Actor(stage, name)
-        life = LIVED[0](actor)
-        play(stage, {actor: life}, work)
+        play(stage, {actor: LIVED[0](actor)}, work)
         assert work.met > 0
+
+
+def to_each_watch(stage, work):
+    """Does something to the watches of an operator that was just started, when all of them are open."""
+    for plural in WATCHED:
+        # Those of the operator before are still there for a moment.
+        wait_for(lambda plural=plural: stage.proxy.do(work, plural) == 1, f"watch of {plural}")
 
 
 def mute(stream):
@@ -138,9 +142,7 @@ def mute(stream):
 def test_a_watch_that_falls_silent_is_noticed_and_a_restart_cures_it(stage):
     """Its connection stands. Until then comparisons find what it misses."""
     stage.restart(DARKROOM_WATCH_SILENCE_SECONDS="8")
-    for plural in WATCHED:
-        # Those of the operator before are still there for a moment.
-        wait_for(lambda plural=plural: stage.proxy.do(mute, plural) == 1, f"watch of {plural}")
+    to_each_watch(stage, mute)
     actor = Actor(stage, "mute")
     play(stage, {actor: LIVED[0](actor)}, lambda: None)
     wait_for(lambda: not stage.leader.healthy(), "bad health")
