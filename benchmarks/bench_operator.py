@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="five or more set thresholds, too")
     parser.add_argument("--check", action="store_true", help="compare with the thresholds instead")
     arguments = parser.parse_args()
-    known = json.loads(RESULTS.read_text())["thresholds"] if RESULTS.exists() else {}
+    known = json.loads(RESULTS.read_text()).get("thresholds", {}) if RESULTS.exists() else {}
     if arguments.check and not known:
         sys.exit(f"there are no thresholds yet: --runs {RUNS_FOR_THRESHOLDS} sets them")
     runs = [measured() for _ in range(arguments.runs)]

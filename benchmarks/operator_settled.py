@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.operator_lives import JOBS, Measured, by_many
 from live import Installation
-from world import Admin, job_document, jobs_path, settle
+from world import MERGE, Admin, job_document, jobs_path, settle
 
 from darkroom_cluster.cluster import wait_for
 
@@ -68,6 +68,6 @@ def _fill(installation: Installation, namespace: str) -> None:
         user.create_job(job_document(namespace, name))
         own = json.loads(status.replace('"job-0-', f'"{name}-'))
         path = f"{jobs_path(namespace)}/{name}/status"
-        user.call("PATCH", path, {"status": own}, "application/merge-patch+json")
+        user.call("PATCH", path, {"status": own}, kind=MERGE)
 
     by_many(installation.cluster, range(JOBS, SETTLED), add)
