@@ -17,7 +17,7 @@ from darkroom_cluster.errors import ClusterError
 from darkroom_cluster.namespaces import entering
 from darkroom_cluster.node_tier import import_image
 from darkroom_cluster.pki import kubeconfig, write_private
-from darkroom_cluster.processes import start, stop
+from darkroom_cluster.processes import start, stop, wait_ready
 from darkroom_cluster.state import MARK, State
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Cluster:
         known = len(entering(0)) if command.argv[0] == "nsenter" else 0
         start(self.local, name, [*prefix, *command.argv[known:]], command.environment)
         if name in NEEDED_BY_ALL:
-            wait_for(self.answers, f"an apiserver after the start of {name}")
+            wait_ready(self.local, name, self.answers)
 
     def restart(self, name: str) -> None:
         """Kills and starts one of the cluster's processes; what it stored stays."""

@@ -29,7 +29,9 @@ def start_time(pid: int) -> str | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    state, threads, started = fields[0], int(fields[17]), fields[19]
+    # The first thread is a zombie while others still end, and hold the ports and files.
+    return None if state == "Z" and threads <= 1 else started
 
 
 @dataclass(frozen=True)
