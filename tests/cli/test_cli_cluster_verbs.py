@@ -12,7 +12,7 @@ from rich.console import Console
 from darkroom.cluster import jobs, states
 from darkroom.cluster.jobs import Change
 from darkroom.cluster.kubectl import Kubectl, KubectlError
-from darkroom.cluster.watch_view import BarView, TableView, row
+from darkroom.cluster.watch_view import BarView, TableView, Watched, row
 from darkroom.commands import control
 from darkroom_api.load import parse_job
 
@@ -83,15 +83,38 @@ def test_a_watch_that_breaks_is_begun_again(rex, monkeypatch):
     assert waits == [1, 1, 1, 2, 4, 8, 10]
 
 
+def test_jobs_of_all_namespaces_are_told_apart(rex, request, darkroom, monkeypatch):
+    job = json.loads((request.path.parent / "data/cluster/job-training.json").read_text())
+    twin = job | {"metadata": job["metadata"] | {"namespace": "team-b"}}
+    events = [json.dumps({"type": "ADDED", "object": one}) for one in (job, twin, job)]
+    rex.answer(WATCH, "\n".join(events) + "\n", "error: unexpected EOF")
+    monkeypatch.setattr(jobs, "PATIENCE", 0)
+    done = darkroom("watch", "--all-namespaces")
+    assert done.exit_code == 1
+    assert [one.partition(":")[0] for one in done.stdout.splitlines()] == [
+        "team-a/rex",
+        "team-b/rex",
+    ]
+    assert rex.calls[-1]["line"] == f"{WATCH} --all-namespaces"
+
+
+@pytest.mark.parametrize("more", [("rex",), ("--namespace", "team-a")])
+def test_all_namespaces_are_not_one(more, rex, darkroom):
+    done = darkroom("watch", "-A", *more)
+    assert done.exit_code == 1
+    assert done.stderr == "--all-namespaces shows all jobs: leave NAME and --namespace out\n"
+    assert rex.calls == []
+
+
 def test_a_table_shows_all_jobs(request):
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    view = TableView(console)
+    view = TableView(console, Watched.NAMESPACE)
     view.show(Change(recorded(request, "job-training")))
     view.close()
     text = console.file.getvalue()
     assert "name" in text
     assert "150 of 300 (50 %)" in text
-    cells = row(recorded(request, "job-done"))[:6]
+    cells = row(recorded(request, "job-done"), Watched.NAMESPACE)[:6]
     assert cells == ("rex", "Completed", "300 of 300 (100 %)", "0.0987", "", "2")
 
 

@@ -56,12 +56,15 @@ class Jobs:
         except NotFoundError as error:
             raise _no_job(name, self.kubectl.namespace) from error
 
-    def follow(self, name: str | None) -> Generator[Change, None, None]:
+    def follow(
+        self, name: str | None, *, everywhere: bool = False
+    ) -> Generator[Change, None, None]:
         """Changes of one job or of all, without end: a watch that ends or breaks is begun again."""
+        which = ["--all-namespaces"] if everywhere else [name] if name else []
         broken = PATIENCE if name is None else self._check(name)
         while True:
             try:
-                for event in self.kubectl.watch(RESOURCE, *([name] if name else [])):
+                for event in self.kubectl.watch(RESOURCE, *which):
                     broken = 0
                     if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
                         yield Change(_parsed(event["object"]), event["type"] == "DELETED")

@@ -1,6 +1,7 @@
 """Shows jobs of a cluster while they change: a table or a bar on a terminal, lines elsewhere."""
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 from darkroom.cluster import states
@@ -29,22 +30,37 @@ class WatchView(Protocol):
         """Gives the terminal back."""
 
 
-def watch_view(console: "Console", *, one: bool, as_json: bool) -> WatchView:
+class Watched(Enum):
+    """What is watched."""
+
+    ONE = "one job"
+    NAMESPACE = "the jobs of a namespace"
+    EVERYWHERE = "the jobs of all namespaces"
+
+
+def watch_view(console: "Console", what: Watched, *, as_json: bool) -> WatchView:
     """A bar for one job and a table for all of them; lines where nobody sees them move."""
     if as_json:
         return JsonView()
     if not console.is_terminal:
-        return LineView(console)
-    return BarView(console) if one else TableView(console)
+        return LineView(console, what)
+    return BarView(console) if what is Watched.ONE else TableView(console, what)
 
 
-def row(job: "PersonalizationJob") -> tuple[str, ...]:
+def title(job: "PersonalizationJob", what: Watched) -> str:
+    """What a job is called among those that are watched."""
+    metadata = job.metadata
+    everywhere = what is Watched.EVERYWHERE
+    return f"{metadata.namespace}/{metadata.name}" if everywhere else metadata.name
+
+
+def row(job: "PersonalizationJob", what: Watched) -> tuple[str, ...]:
     """A job in the table's columns."""
     progress, attempt = states.status_of(job).progress, states.newest_attempt(job)
     eta = progress.eta_seconds if progress is not None else None
     born = states.created(job)
     return (
-        job.metadata.name,
+        title(job, what),
         states.word(job).value,
         states.step_of(job),
         states.metric(progress, "loss"),
@@ -54,12 +70,12 @@ def row(job: "PersonalizationJob") -> tuple[str, ...]:
     )
 
 
-def line(change: "Change") -> str:
+def line(change: "Change", what: Watched) -> str:
     """A job in a line of text."""
     job = change.job
     if change.deleted:
-        return f"{job.metadata.name}: {DELETED}"
-    name, status, step, loss, left, *_ = row(job)
+        return f"{title(job, what)}: {DELETED}"
+    name, status, step, loss, left, *_ = row(job, what)
     figures = [f"loss {loss}" if loss else "", f"{left} left" if left else ""]
     more = "".join(f", {one}" for one in figures if one)
     found = states.outcome(job)
@@ -70,9 +86,10 @@ def line(change: "Change") -> str:
 class TableView:
     """A table of all jobs that is drawn anew with each change."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: "Console", what: Watched) -> None:
         from rich.live import Live
 
+        self._what = what
         self._jobs: dict[tuple[str, str], PersonalizationJob] = {}
         # Ages and changes are drawn when the next change arrives or a second has passed.
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=1)
@@ -91,18 +108,18 @@ class TableView:
         self._live.stop()
 
     def _table(self) -> "Table":
-        return _table(job for _, job in sorted(self._jobs.items()))
+        return _table(row(job, self._what) for _, job in sorted(self._jobs.items()))
 
 
-def _table(jobs: "Iterable[PersonalizationJob]") -> "Table":
+def _table(rows: "Iterable[tuple[str, ...]]") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in COLUMNS:
         table.add_column(column, overflow="fold", header_style="bold")
-    for job in jobs:
-        table.add_row(*map(Text, row(job)))
+    for cells in rows:
+        table.add_row(*map(Text, cells))
     if not table.row_count:
         table.add_row(Text("no jobs: darkroom apply FILE"))
     return table
@@ -129,9 +146,9 @@ class BarView:
         """Draws the bar; a new status is said above it."""
         self._bars.start()  # not before there is a job to show
         job = change.job
-        _, status, _, loss, left, *_ = row(job)
+        _, status, _, loss, left, *_ = row(job, Watched.ONE)
         if (said := DELETED if change.deleted else status) != self._said:
-            self._bars.console.print(line(change), markup=False, soft_wrap=True)
+            self._bars.console.print(line(change, Watched.ONE), markup=False, soft_wrap=True)
             self._said = said
         progress = states.status_of(job).progress
         figures = [f"loss {loss}" if loss else "", f"{left} left" if left else ""]
@@ -151,13 +168,13 @@ class BarView:
 class LineView:
     """A line whenever something of a job has changed that the line says."""
 
-    def __init__(self, console: "Console") -> None:
-        self._console = console
+    def __init__(self, console: "Console", what: Watched) -> None:
+        self._console, self._what = console, what
         self._last: dict[str, str] = {}
 
     def show(self, change: "Change") -> None:
         """Prints a line, unless it is the last one again."""
-        text, name = line(change), change.job.metadata.name
+        text, name = line(change, self._what), title(change.job, self._what)
         if self._last.get(name) != text:
             self._last[name] = text
             self._console.print(text, markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ import typer
 
 from darkroom.cluster.options import ContextOption, NamespaceOption
 from darkroom.console import complain, rich_console, say
+from darkroom.errors import CommandError
 from darkroom.options import examples
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "darkroom watch                # all jobs of the namespace, until Ctrl-C",
+    "darkroom watch -A             # all jobs of all namespaces",
     "darkroom watch rex            # one job, until it is over: exit code 0 or 1",
     "darkroom watch rex --json     # a JSON object a line",
 )
@@ -24,6 +26,9 @@ def watch(
         str | None, typer.Argument(metavar="NAME", help="Name of a job; all when absent.")
     ] = None,
     namespace: NamespaceOption = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="The jobs of all namespaces.")
+    ] = False,
     context: ContextOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object a line, for programs.")
@@ -36,12 +41,15 @@ def watch(
     """
     from darkroom.cluster.jobs import Jobs
     from darkroom.cluster.kubectl import Kubectl
-    from darkroom.cluster.watch_view import watch_view
+    from darkroom.cluster.watch_view import Watched, watch_view
 
+    if everywhere and (name or namespace):
+        raise CommandError("--all-namespaces shows all jobs: leave NAME and --namespace out")
     jobs = Jobs(Kubectl(context, namespace))
+    what = Watched.ONE if name else Watched.EVERYWHERE if everywhere else Watched.NAMESPACE
     with (
-        closing(watch_view(rich_console(), one=name is not None, as_json=as_json)) as view,
-        closing(jobs.follow(name)) as changes,
+        closing(watch_view(rich_console(), what, as_json=as_json)) as view,
+        closing(jobs.follow(name, everywhere=everywhere)) as changes,
     ):
         for change in changes:
             view.show(change)
