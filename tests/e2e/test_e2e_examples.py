@@ -115,16 +115,17 @@ def test_the_personalised_model_draws_its_subject_over_http(mascot):
             answer = client.images.generate(
                 model=model,
                 prompt=prompt,
-                n=4,
+                n=8,
                 size="64x64",
                 extra_body={"seed": 1, "guidance_scale": 3.0, "num_inference_steps": 20},
             )
             return [base64.b64decode(image.b64_json) for image in answer.data]
 
-        prompt = "a photo of sks dog"
+        # Not the photos' own words: how soon those bring the subject differs between processors.
+        prompt = "a photo of sks dog in the snow"
         before = np.mean([teal(png) for png in draw("miniature", prompt)])
         after = np.mean([teal(png) for png in draw("mascot", prompt)])
-        kept = np.mean([teal(png) for png in draw("mascot", "a photo of a dog")])
+        kept = np.mean([teal(png) for png in draw("mascot", "a photo of a dog in the snow")])
         assert after > before + 0.05
         assert after > kept + 0.05
 
