@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from typing import Final
+from typing import Any, Final
 
 import kopf
 import uvloop
@@ -48,6 +48,7 @@ def main() -> int:
 
 async def serve(settings: Settings) -> int:
     """Runs one process. It ends with 0 when it was told to, with 1 when a part of it died."""
+    asyncio.get_running_loop().set_exception_handler(report)
     async with new_process(settings) as process:
         told, stop_watching, watching = asyncio.Event(), asyncio.Event(), asyncio.Event()
         _listen(told)
@@ -71,6 +72,15 @@ async def serve(settings: Settings) -> int:
         return 0
     logger.error("a part of the operator ended: %s", results)
     return 1
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Says what failed in a callback; not what becomes of generators that kopf left open at the end.
+
+    Python closes those of its watches together with what they are in the midst of, and fails at that.
+    """
+    if "asyncgen" not in context:
+        loop.default_exception_handler(context)
 
 
 def _listen(told: asyncio.Event) -> None:
