@@ -279,6 +279,10 @@ class RunPolicy(ApiModel):
     active_deadline_seconds: Annotated[int, Field(ge=1, le=31_536_000)] | None = None
     """Longest time the job may be active, over all attempts; no limit when absent."""
 
+    start_deadline_seconds: Annotated[int, Field(ge=30, le=604_800)] = 1800
+    """Longest time an attempt may take to start, once it has its quota; one that takes longer gives up
+    what it holds, and counts as failed."""
+
     progress_deadline_seconds: Annotated[int, Field(ge=30, le=86_400)] = 600
     """Longest time without a step before an attempt counts as stalled."""
 

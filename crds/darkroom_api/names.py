@@ -42,6 +42,15 @@ JOB_LABEL: Final = "darkroom.dev/job"
 ATTEMPT_LABEL: Final = "darkroom.dev/attempt"
 """On the RayJob and the pods of an attempt; the value is the RayJob's name."""
 
+RENDERED_ANNOTATION: Final = "darkroom.dev/rendered"
+"""On a RayJob: digest of what it was rendered to, by which a later rendering is told apart."""
+
+OPERATORS_NAMESPACE: Final = "kube-public"
+"""Namespace where each operator publishes what it watches: every user of a cluster may read there."""
+
+OPERATOR_LABEL: Final = "darkroom.dev/operator"
+"""On that ConfigMap; its `namespaces` are separated by commas, and empty for the whole cluster."""
+
 QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
 """Kueue's label: copied from a job to its RayJobs, whose suspension is then Kueue's."""
 

@@ -97,6 +97,24 @@ class Reason(StrEnum):
         "create the claim, ConfigMap or Secret that the message names",
     )
     LAUNCH_REFUSED = "LaunchRefused", False, "change what the message says; it is tried again"
+    NAME_TAKEN = "NameTaken", False, "rename or delete the object that the message names"
+    PODS_REFUSED = (
+        "PodsRefused",
+        False,
+        "change what the message names: the API server accepts no such pod",
+    )
+    POD_NOT_STARTED = "PodNotStarted", False, "mend what the message says; the pod is tried again"
+    START_DEADLINE_EXCEEDED = (
+        "StartDeadlineExceeded",
+        False,
+        "mend what kept the pods from starting, or raise runPolicy.startDeadlineSeconds",
+    )
+    DELETING = "Deleting", False, "wait: its pods stop and its model is removed"
+    CLEANUP_FAILED = (
+        "CleanupFailed",
+        False,
+        "mend what the message says, or keep the model: set output.deletionPolicy to Retain",
+    )
     ALREADY_RUNNING = "AlreadyRunning", False, "wait: another process still trains this job"
     RAY_NOT_STARTED = "RayNotStarted", False, "wait for the next attempt; read the head's log"
     CHECKPOINT_FAILED = (
@@ -307,6 +325,9 @@ class PersonalizationJobStatus(ApiModel):
 
     observed_generation: Count | None = None
     """The `metadata.generation` that this status is about."""
+
+    operator: Annotated[str, StringConstraints(min_length=1, max_length=317)] | None = None
+    """The operator that runs the job: namespace and name of its Lease. Another one leaves it alone."""
 
     conditions: Annotated[
         tuple[Condition, ...],
