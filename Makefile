@@ -15,11 +15,11 @@ CLUSTER ?= local
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test check format crds requirements bench bench-trainer bench-operator cluster-up cluster-down clean
+.PHONY: help setup demo test quick test-exhaustive check format crds requirements bench bench-trainer bench-operator cluster-up cluster-down clean
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## Build .venv with everything in it (uv if there, else pip)
 
@@ -30,9 +30,14 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
 demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 	$(BIN)/darkroom demo
 
-test: setup ## Run every test; those that need a Kubernetes on our own (CLUSTER=existing: on yours, none: not)
-	$(BIN)/python -m pytest -m "not cluster"
-	$(BIN)/python -m pytest -m cluster --cluster=$(CLUSTER)
+test: setup ## Run every test; the exhaustive ones take turns (CLUSTER=existing: on your cluster, none: without)
+	$(BIN)/python -m pytest --cluster=$(CLUSTER)
+
+quick: setup ## Run what takes three minutes: no Ray, no cluster
+	$(BIN)/python -m pytest -m "not slow and not cluster" --exhaustive=none
+
+test-exhaustive: setup ## Run every test and all that is exhaustive
+	$(BIN)/python -m pytest --cluster=$(CLUSTER) --exhaustive=all
 
 check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check

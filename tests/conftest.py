@@ -5,14 +5,11 @@ import string
 
 import pytest
 
-from darkroom_cluster.fixtures import (  # noqa: F401
-    api_cluster,
-    node_cluster,
-    pytest_addoption,
-    pytest_collection_finish,
-    pytest_collection_modifyitems,
-    pytest_configure,
-    scale_cluster,
+pytest_plugins = (
+    "pytester",
+    "darkroom_cluster.fixtures",
+    "darkroom_testing.costs",
+    "darkroom_testing.rotation",
 )
 
 

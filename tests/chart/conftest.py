@@ -6,13 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from darkroom_cluster.build import ensure, missing
+from darkroom_cluster.build import ensure
 from darkroom_cluster.errors import ClusterError
 from darkroom_cluster.fixtures import unavailable
 
@@ -30,12 +31,9 @@ def _found(name):
 
 
 def _built_helm():
-    """The helm of the test cluster, if it is built; in CI it is built now."""
-    try:
-        if os.environ.get("CI") == "true" or not missing(["helm"]):
-            return ensure(["helm"])["helm"]
-    except ClusterError:
-        return None
+    """The helm of the test cluster; None where there is no Go to build it."""
+    with suppress(ClusterError):
+        return ensure(["helm"])["helm"]
     return None
 
 
@@ -97,11 +95,11 @@ def _template(chart, values, release, namespace):
 @pytest.fixture(scope="session")
 def helm():
     return (
-        _found("helm")
-        or _built_helm()
+        _built_helm()
+        or _found("helm")
         or unavailable(
-            "helm is not on PATH, DARKROOM_HELM does not name it, and the test cluster's is not built:"
-            " install helm 4, or run `python -m darkroom_cluster build`"
+            "helm is not on PATH, DARKROOM_HELM does not name it, and it can't be built here:"
+            " install helm 4, or Go"
         )
     )
 

@@ -3,6 +3,8 @@
 *local* starts ours, in processes that end with pytest's even when that is killed. *existing* takes
 the cluster of $KUBECONFIG (kind, k3d, a real one). A tier that this machine cannot run is skipped
 with the reason; with CI=true it fails.
+
+The tests of a tier run together and after all that need no cluster, so that one lives at a time.
 """
 
 import os
@@ -24,8 +26,16 @@ from darkroom_cluster.processes import python_path
 from darkroom_cluster.state import State
 
 FIXTURES = {f"{tier}_cluster": tier for tier in COMMANDS}
-NEEDS_CLUSTER = {*FIXTURES, "tier_command"}
-"""Fixtures that start one: the last runs the harness itself, in its own tests."""
+NEEDS_CLUSTER = ("tier_command", *FIXTURES)
+"""Fixtures that start one, in the order of the run: the first runs the harness, in its own tests."""
+RUN_BY = {
+    **{fixture: COMMANDS[tier] for fixture, tier in FIXTURES.items()},
+    "installation": ("helm", "kuberay-operator"),
+    "helm": ("helm",),
+}
+"""The commands that a fixture runs."""
+RUNNING = pytest.StashKey[str]()
+"""The name of the cluster that was started last."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,25 +53,39 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that need a cluster, before `-m` picks some."""
+    """Marks the tests that need a cluster, before `-m` picks some; puts those of a tier together."""
     for item in items:
-        if not NEEDS_CLUSTER.isdisjoint(getattr(item, "fixturenames", ())):
+        if _group(item):
             item.add_marker("cluster")
+    items.sort(key=_group)
+
+
+def _fixtures(item: pytest.Item) -> tuple[str, ...]:
+    return tuple(getattr(item, "fixturenames", ()))
+
+
+def _group(item: pytest.Item) -> int:
+    """The tests without a cluster, those that start their own, and each tier's."""
+    used = _fixtures(item)
+    return max((number for number, name in enumerate(NEEDS_CLUSTER, 1) if name in used), default=0)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Builds what the collected tests need, before the first test's time limit begins."""
+    """Builds what the collected tests run, before the first test's time limit begins."""
     config = session.config
-    if config.getoption("--cluster") != "local" or config.option.collectonly:
+    if config.option.collectonly:
         return
-    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    for tier in (FIXTURES[name] for name in FIXTURES if name in used):
-        # The fixture that needs the tier meets the same error, and says it.
+    local = config.getoption("--cluster") == "local"
+    items = [item for item in session.items if local or not _group(item)]
+    used = {name for item in items for name in _fixtures(item)}
+    for fixture in (name for name in RUN_BY if name in used):
+        # The fixture meets the same error, and says it.
         with suppress(ClusterError):
-            check(tier)
-            if names := missing(COMMANDS[tier]):
-                _say(config, f"building the test cluster ({', '.join(names)}): minutes, once")
-                ensure(COMMANDS[tier])
+            if fixture in FIXTURES:
+                check(FIXTURES[fixture])
+            if names := missing(RUN_BY[fixture]):
+                _say(config, f"building {', '.join(names)}: minutes, once")
+                ensure(RUN_BY[fixture])
 
 
 def _say(config: pytest.Config, text: str) -> None:
@@ -113,6 +137,9 @@ def _provide(config: pytest.Config, tier: str) -> Iterator[Cluster]:
     except ClusterUnavailableError as error:
         unavailable(str(error))
     name = f"pytest-{os.getpid()}-{tier}"
+    if before := config.stash.get(RUNNING, None):
+        command("down", "--name", before)
+    config.stash[RUNNING] = name
     done = command("up", "--tier", tier, "--name", name, "--owner", str(os.getpid()))
     if done.returncode:
         pytest.fail(f"the {tier} cluster did not come up:\n{done.stderr}", pytrace=False)

@@ -1,0 +1,103 @@
+"""What a test run cost, at its end: the slowest tests, and the time and processor time of each folder.
+
+A test's time holds that of the fixtures made for it first. Processor time is pytest's own and that of
+the processes that were waited for: a cluster's, which outlive the command that starts them, are not in it.
+"""
+
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final, Self
+
+import pytest
+
+SLOWEST: Final = 40
+"""Tests that are listed."""
+
+QUICK_SECONDS: Final = 1.0
+"""What takes less is not listed: a run of quick tests has no table of them."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the clock and seconds of processors."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def so_far(cls) -> Self:
+        """What this process and its children have cost until now."""
+        usages = [
+            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        ]
+        return cls(time.monotonic(), sum(usage.ru_utime + usage.ru_stime for usage in usages))
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
+
+
+def slowest(costs: dict[str, Cost], number: int = SLOWEST) -> list[str]:
+    """A line for each of the slowest tests."""
+    slow = [node_id for node_id in costs if costs[node_id].seconds >= QUICK_SECONDS]
+    ordered = sorted(slow, key=lambda node_id: costs[node_id].seconds, reverse=True)[:number]
+    return [
+        f"{costs[node_id].seconds:8.1f} s {costs[node_id].cpu_seconds:8.1f} s CPU  {node_id}"
+        for node_id in ordered
+    ]
+
+
+def folders(costs: dict[str, Cost]) -> list[str]:
+    """A line for each folder, and one for all."""
+    found: dict[str, list[Cost]] = defaultdict(list)
+    for node_id, cost in costs.items():
+        found[str(PurePosixPath(node_id.partition("::")[0]).parent)].append(cost)
+    return [
+        *(_folder(name, found[name]) for name in sorted(found)),
+        _folder("all", list(costs.values())),
+    ]
+
+
+def _folder(name: str, costs: list[Cost]) -> str:
+    total = sum(costs, Cost())
+    return (
+        f"{total.seconds / 60:8.1f} min {total.cpu_seconds:8.1f} s CPU {len(costs):6} tests  {name}"
+    )
+
+
+class Costs:
+    """Measures each test and tells at the end."""
+
+    def __init__(self) -> None:
+        self._costs: dict[str, Cost] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """All phases of a test, with the fixtures that begin and end with it."""
+        before = Cost.so_far()
+        try:
+            return (yield)
+        finally:
+            self._costs[item.nodeid] = Cost.so_far() - before
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The two tables."""
+        for title, lines in (
+            ("slowest tests", slowest(self._costs)),
+            ("time by folder", folders(self._costs)),
+        ):
+            if lines:
+                terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measures every run."""
+    config.pluginmanager.register(Costs(), "darkroom-costs")
