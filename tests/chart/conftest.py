@@ -70,9 +70,10 @@ class Chart:
         """The same as helm prints them."""
         return _template(self, json.dumps(values or {}), release, namespace)
 
-    def find(self, kind, values=None, **options):
-        """The one object of a kind."""
+    def find(self, kind, values=None, *, name=None, **options):
+        """The one object of a kind, or the one of that name."""
         found = [item for item in self.render(values, **options) if item["kind"] == kind]
+        found = [item for item in found if name in (None, item["metadata"]["name"])]
         assert len(found) == 1, f"{len(found)} objects of kind {kind}"
         return found[0]
 

@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from darkroom_api.names import OPERATOR_LABEL, OPERATORS_NAMESPACE
 from darkroom_api.status import PersonalizationJobStatus
 from darkroom_operator.manifests.children import network_policy
 from darkroom_operator.observed import Job, Key
@@ -111,7 +112,7 @@ EVERYTHING_SET = {
     "operator": {
         "port": 8123,
         "leaseName": "blue",
-        "tuning": {"workers": 4, "watchSilenceSeconds": 100},
+        "tuning": {"workers": 4, "watchSilenceSeconds": 100, "cleanupAttempts": 7},
     },
     "metrics": {"port": 9123},
     "launcher": {
@@ -133,6 +134,10 @@ EVERYTHING_SET = {
     "retries": {"backoffSeconds": 1, "backoffMaxSeconds": 2, "preemptionLimit": 3},
 }
 
+METRICS = "darkroom-operator"
+PROGRESS = "darkroom-operator-progress"
+"""The two Services."""
+
 ALL_OFF = {
     "crds": {"install": False},
     "rbac": {"create": False},
@@ -153,6 +158,7 @@ OWN_SWITCH = {
     "NetworkPolicy": {"networkPolicy": {"enabled": False}},
     "PodDisruptionBudget": {"operator": {"podDisruptionBudget": {"enabled": False}}},
     "PersistentVolumeClaim": {"registry": {"create": False}},
+    "ConfigMap": {"discovery": {"publish": False}},
 }
 
 
@@ -229,21 +235,30 @@ def test_a_long_release_name_stays_within_limits(chart):
     release = "a-release-whose-name-is-as-long-as-helm-lets-it-be-53"
     assert len(release) == 53
     for item in chart.render(release=release):
-        assert len(item["metadata"]["name"]) <= 63 + len("darkroom-system-")
+        # A Service is a name in the DNS.
+        longest = 63 if item["kind"] == "Service" else 63 + len("darkroom-system-")
+        assert len(item["metadata"]["name"]) <= longest
         for value in item["metadata"]["labels"].values():
             assert len(value) <= 63
 
 
-def test_two_releases_of_one_name_do_not_meet(chart):
-    cluster_wide = [
+SHARED = "kube-public", None
+"""Namespaces of objects that releases of any namespace have in common; None: no namespace."""
+
+
+@pytest.mark.parametrize(
+    "namespaces", [("team-a", "team-b"), ("a" * 62 + "b", "a" * 63)], ids=["short", "long"]
+)
+def test_two_releases_of_one_name_do_not_meet(chart, namespaces):
+    names = [
         {
-            item["metadata"]["name"]
+            (item["kind"], item["metadata"]["name"])
             for item in chart.render({"crds": {"install": False}}, namespace=namespace)
-            if item["kind"].startswith("ClusterRole")
+            if item["metadata"].get("namespace") in SHARED
         }
-        for namespace in ("team-a", "team-b")
+        for namespace in namespaces
     ]
-    assert not cluster_wide[0] & cluster_wide[1]
+    assert not names[0] & names[1]
 
 
 def test_selectors_agree(chart):
@@ -251,7 +266,7 @@ def test_selectors_agree(chart):
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     selectors = [
         deployment["spec"]["selector"]["matchLabels"],
-        chart.find("Service")["spec"]["selector"],
+        chart.find("Service", name=METRICS)["spec"]["selector"],
         chart.find("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         chart.find("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"][
@@ -282,7 +297,7 @@ def test_jobs_find_the_operator_by_its_labels(chart):
     to_operator = network_policy(job, settings)["spec"]["egress"][-1]
     labels = chart.find("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert to_operator["to"][0]["podSelector"]["matchLabels"].items() <= labels.items()
-    port = chart.find("Service")["spec"]["ports"][0]["port"]
+    port = chart.find("Service", name=PROGRESS)["spec"]["ports"][0]["port"]
     assert [item["port"] for item in to_operator["ports"]] == [port]
 
 
@@ -299,9 +314,34 @@ def test_user_labels_cannot_replace_the_charts(chart):
 def test_the_service_leads_to_ports_of_the_pod(chart):
     pod = chart.find("Deployment")["spec"]["template"]["spec"]
     ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
-    for port in chart.find("Service")["spec"]["ports"]:
-        assert port["port"] == ports[port["targetPort"]]
+    (metrics,) = chart.find("Service", name=METRICS)["spec"]["ports"]
+    assert metrics["port"] == ports[metrics["targetPort"]]
+    (progress,) = chart.find("Service", name=PROGRESS)["spec"]["ports"]
+    assert (progress["name"], progress["port"]) == ("progress", ports["http"])
     assert set(ports) == {"http", "metrics"}
+
+
+def test_standbys_are_not_chosen_for_progress(chart):
+    service = chart.find("Service", {"operator": {"replicas": 2}}, name=PROGRESS)["spec"]
+    assert "selector" not in service
+    # The leader's slice has one address, of the cluster's first family.
+    assert service["ipFamilyPolicy"] == "SingleStack"
+
+
+@pytest.mark.parametrize(
+    ("values", "services"),
+    [
+        ({}, {METRICS, PROGRESS}),
+        ({"metrics": {"enabled": False}}, {PROGRESS}),
+        ({"progress": {"enabled": False}}, {METRICS}),
+        (RAY, {METRICS}),
+        ({"operator": {"enabled": False}}, set()),
+    ],
+    ids=["both", "progress", "metrics", "another Ray cluster's", "no operator"],
+)
+def test_a_service_is_there_for_what_listens(chart, values, services):
+    objects = chart.render(values)
+    assert {one["metadata"]["name"] for one in objects if one["kind"] == "Service"} == services
 
 
 def test_a_rollout_never_leaves_jobs_without_an_operator(chart):
@@ -326,7 +366,11 @@ def test_images_are_the_apps_version_unless_said_otherwise(chart):
 def environment_of(chart, values):
     """What the operator finds in its environment; the pod's own fields as they would be."""
     pod = chart.find("Deployment", values)["spec"]["template"]["spec"]
-    fields = {"metadata.name": "pod-1", "metadata.namespace": "darkroom-system"}
+    fields = {
+        "metadata.name": "pod-1",
+        "metadata.namespace": "darkroom-system",
+        "status.podIP": "10.0.0.7",
+    }
     return {
         item["name"]: item["value"]
         if "value" in item
@@ -345,7 +389,9 @@ def test_the_charts_defaults_are_the_operators(chart):
     assert found == Settings(
         pod_name="pod-1",
         pod_namespace="darkroom-system",
-        progress_url="http://darkroom-operator.darkroom-system.svc:8080",
+        pod_ip="10.0.0.7",
+        progress_url=f"http://{PROGRESS}.darkroom-system.svc:8080",
+        progress_service=PROGRESS,
     )
 
 
@@ -375,6 +421,7 @@ def test_settings_reach_the_operator(chart):
         grace_seconds=30,
         workers=4,
         watch_silence_seconds=100,
+        cleanup_attempts=7,
         backoff_seconds=1,
         backoff_max_seconds=2,
         preemption_limit=3,
@@ -383,7 +430,36 @@ def test_settings_reach_the_operator(chart):
 
 def test_pods_are_told_where_the_service_is(chart):
     settings = read_settings(environment_of(chart, {"operator": {"port": 8123}}))
-    assert settings.progress_url == "http://darkroom-operator.darkroom-system.svc:8123"
+    assert settings.progress_url == f"http://{PROGRESS}.darkroom-system.svc:8123"
+    service = chart.find("Service", {"operator": {"port": 8123}}, name=settings.progress_service)
+    assert service["spec"]["ports"][0]["port"] == settings.port
+
+
+def test_without_progress_nothing_of_it_is_left(chart):
+    environment = environment_of(chart, {"progress": {"enabled": False}})
+    assert environment["DARKROOM_PROGRESS_SERVICE"] == environment["DARKROOM_PROGRESS_URL"] == ""
+    assert "DARKROOM_POD_IP" not in environment
+    rules = [one.get("rules", ()) for one in chart.render({"progress": {"enabled": False}})]
+    assert "endpointslices" not in str(rules)
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "published"), [([], ""), (["team-b", "team-a"], "team-b,team-a")]
+)
+def test_what_is_watched_is_published_for_every_user(chart, namespaces, published):
+    values = {"watchNamespaces": namespaces, "operator": {"leaseName": "blue"}}
+    found = chart.find("ConfigMap", values)
+    metadata = found["metadata"]
+    assert metadata["namespace"] == OPERATORS_NAMESPACE
+    assert metadata["name"] == "darkroom-darkroom-system-darkroom-operator"
+    assert metadata["labels"][OPERATOR_LABEL] == "darkroom-system"
+    version = yaml.safe_load((chart.folder / "Chart.yaml").read_text())["appVersion"]
+    assert found["data"] == {
+        "namespaces": published,
+        "operator": "darkroom-system/blue",
+        "version": version,
+    }
+    assert read_settings(environment_of(chart, values)).identity == found["data"]["operator"]
 
 
 def test_the_ray_of_the_chart_is_the_ray_of_the_image(chart):

@@ -2,27 +2,36 @@
 
 import pytest
 
-from darkroom_api.names import ATTEMPT_LABEL
+from darkroom_api.names import ATTEMPT_LABEL, OPERATORS_NAMESPACE
 
 JOBS = {
     ("darkroom.dev", "personalizationjobs"): {"get", "list", "watch", "patch", "delete"},
     ("darkroom.dev", "personalizationjobs/status"): {"patch"},
     ("ray.io", "rayjobs"): {"get", "list", "watch", "create", "patch", "delete"},
     ("", "pods"): {"list", "watch"},
+    ("", "events"): {"list"},
+    ("", "namespaces"): {"get"},
     ("", "configmaps"): {"get", "create", "patch"},
-    ("networking.k8s.io", "networkpolicies"): {"create", "patch"},
-    ("policy", "poddisruptionbudgets"): {"create", "patch"},
-    ("batch", "jobs"): {"get", "create", "patch"},
+    ("networking.k8s.io", "networkpolicies"): {"get", "create", "patch"},
+    ("policy", "poddisruptionbudgets"): {"get", "create", "patch"},
+    ("batch", "jobs"): {"get", "create"},
     ("events.k8s.io", "events"): {"create"},
 }
 DISCOVERY = {("apiextensions.k8s.io", "customresourcedefinitions"): {"list", "watch"}}
 REVIEW = {("authentication.k8s.io", "tokenreviews"): {"create"}}
+RELEASE = {("darkroom.dev", "personalizationjobs"): {"patch"}, ("", "namespaces"): {"get"}}
+RIVALS = {("coordination.k8s.io", "leases"): {"get"}}
 LEASE = {("coordination.k8s.io", "leases"): {"create", "get", "update"}}
+PROGRESS = {("discovery.k8s.io", "endpointslices"): {"get", "create", "patch"}}
+
+STRICT = {"watchNamespaces": ["team-a"], "rbac": {"releaseDeletedNamespaces": False}}
+"""Nothing in the cluster but what progress needs."""
 
 SETTINGS = [
     {},
     {"watchNamespaces": ["team-a"]},
     {"progress": {"enabled": False}},
+    STRICT,
     {"launcher": {"kind": "ray-jobs", "address": "http://ray:8265"}},
     {"operator": {"probes": {"enabled": False}}},
 ]
@@ -40,7 +49,7 @@ def granted(rules):
 
 def operator_roles(chart, values):
     """The rules of the roles that are bound to the operator, by (kind, namespace)."""
-    objects = chart.render(values)
+    objects = chart.render({"discovery": {"publish": False}} | values)
     roles = {
         (item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]): item["rules"]
         for item in objects
@@ -67,14 +76,14 @@ def operator_roles(chart, values):
 def test_rights_in_the_whole_cluster(chart):
     roles = operator_roles(chart, {})
     assert set(roles) == {("ClusterRole", None), ("Role", "darkroom-system")}
-    assert granted(roles["ClusterRole", None]) == JOBS | DISCOVERY | REVIEW
-    assert granted(roles["Role", "darkroom-system"]) == LEASE
+    assert granted(roles["ClusterRole", None]) == JOBS | DISCOVERY | REVIEW | RIVALS
+    assert granted(roles["Role", "darkroom-system"]) == LEASE | PROGRESS
 
 
 def test_rights_in_some_namespaces(chart):
     roles = operator_roles(chart, {"watchNamespaces": ["team-a", "team-b"]})
-    assert granted(roles.pop(("ClusterRole", None))) == REVIEW
-    assert granted(roles.pop(("Role", "darkroom-system"))) == LEASE
+    assert granted(roles.pop(("ClusterRole", None))) == REVIEW | RIVALS | RELEASE
+    assert granted(roles.pop(("Role", "darkroom-system"))) == LEASE | PROGRESS
     assert {key: granted(rules) for key, rules in roles.items()} == {
         ("Role", "team-a"): JOBS,
         ("Role", "team-b"): JOBS,
@@ -83,27 +92,68 @@ def test_rights_in_some_namespaces(chart):
 
 def test_the_releases_own_namespace_can_be_watched(chart):
     roles = operator_roles(chart, {"watchNamespaces": ["darkroom-system"]})
-    assert granted(roles["Role", "darkroom-system"]) == JOBS | LEASE
+    assert granted(roles["Role", "darkroom-system"]) == JOBS | LEASE | PROGRESS
 
 
 def test_nothing_is_granted_in_the_cluster_when_nothing_is_needed(chart):
-    values = {"watchNamespaces": ["team-a"], "progress": {"enabled": False}}
+    values = STRICT | {"progress": {"enabled": False}}
     assert set(operator_roles(chart, values)) == {("Role", "team-a"), ("Role", "darkroom-system")}
+
+
+@pytest.mark.parametrize(
+    ("values", "left"),
+    [
+        (STRICT, REVIEW | RIVALS),
+        (
+            {"watchNamespaces": ["team-a"], "progress": {"enabled": False}},
+            RELEASE | RIVALS,
+        ),
+    ],
+    ids=["not the jobs of deleted namespaces", "no progress"],
+)
+def test_each_right_in_the_cluster_can_be_withheld(chart, values, left):
+    assert granted(operator_roles(chart, values)["ClusterRole", None]) == left
+
+
+def test_the_jobs_of_deleted_namespaces_need_no_right_of_their_own_where_all_are_watched(chart):
+    kept, withheld = (
+        operator_roles(chart, {"rbac": {"releaseDeletedNamespaces": value}})
+        for value in (True, False)
+    )
+    assert kept == withheld
+
+
+def test_every_user_may_read_what_is_published_and_nobody_may_write_it(chart):
+    objects = [
+        one for one in chart.render() if one["metadata"].get("namespace") == OPERATORS_NAMESPACE
+    ]
+    (role,) = (one for one in objects if one["kind"] == "Role")
+    (binding,) = (one for one in objects if one["kind"] == "RoleBinding")
+    assert granted(role["rules"]) == {("", "configmaps"): {"get", "list"}}
+    assert [one["name"] for one in binding["subjects"]] == ["system:authenticated"]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    without = chart.render({"rbac": {"create": False}})
+    shared = [one for one in without if one["metadata"].get("namespace") == OPERATORS_NAMESPACE]
+    assert [one["kind"] for one in shared] == ["ConfigMap"]
 
 
 def test_an_existing_ray_cluster_needs_fewer_rights(chart):
     values = {"launcher": {"kind": "ray-jobs", "address": "http://ray:8265"}}
     rights = granted(operator_roles(chart, values)["ClusterRole", None])
     needed = ("darkroom.dev", "personalizationjobs"), ("darkroom.dev", "personalizationjobs/status")
-    needed += ("batch", "jobs"), ("events.k8s.io", "events")
-    assert rights == {key: JOBS[key] for key in needed} | DISCOVERY | {("", "configmaps"): {"get"}}
+    needed += ("", "namespaces"), ("batch", "jobs"), ("events.k8s.io", "events")
+    photos = {("", "configmaps"): {"get"}}
+    assert rights == {key: JOBS[key] for key in needed} | DISCOVERY | RIVALS | photos
 
 
-def test_only_its_own_lease_can_be_taken(chart):
+def test_only_its_own_lease_and_slice_can_be_written(chart):
     values = {"operator": {"leaseName": "mine"}}
-    rules = operator_roles(chart, values)["Role", "darkroom-system"]
-    for rule in rules:
-        assert rule["verbs"] == ["create"] or rule["resourceNames"] == ["mine"]
+    unnamed, lease, progress = operator_roles(chart, values)["Role", "darkroom-system"]
+    assert (unnamed["resources"], unnamed["verbs"]) == (["leases"], ["create"])
+    assert lease["resourceNames"] == ["mine"]
+    service = "darkroom-operator-progress"
+    assert chart.find("Service", values, name=service)
+    assert progress["resourceNames"] == [f"{service}-leader"]
 
 
 @pytest.mark.parametrize("values", SETTINGS, ids=str)

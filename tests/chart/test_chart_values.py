@@ -90,6 +90,11 @@ WRONG = {
         "'/operator/extraEnv/0/valueFrom'",
         "maxProperties",
     ),
+    "no try at all": (
+        {"operator": {"tuning": {"cleanupAttempts": 0}}},
+        "'/operator/tuning/cleanupAttempts'",
+        "minimum",
+    ),
     "a number for a label": ({"commonLabels": {"a": 1}}, "'/commonLabels/a'", "string"),
     "one port for two things": (
         {"metrics": {"port": 8080}},
@@ -250,6 +255,7 @@ OTHER = {
 """A value that differs from the default, where its type doesn't say one."""
 
 NEEDS = {
+    "rbac.releaseDeletedNamespaces": {"watchNamespaces": ["team-a"]},
     "launcher.kind": {"launcher": {"address": "http://ray:8265"}},
     "launcher.tokenSecret.key": {"launcher": {"tokenSecret": {"name": "token"}}},
 }

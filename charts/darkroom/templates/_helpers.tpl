@@ -30,6 +30,15 @@
 {{- default (include "darkroom.operator.name" .) .Values.operator.leaseName -}}
 {{- end -}}
 
+{{/* A name of at most 63 characters; a longer one ends with its digest instead. */}}
+{{- define "darkroom.shortened" -}}
+{{- if le (len .) 63 -}}
+{{- . -}}
+{{- else -}}
+{{- printf "%s-%s" (trunc 54 . | trimSuffix "-") (sha256sum . | trunc 8) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "darkroom.labels" -}}
 {{- $own := dict
   "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
@@ -62,10 +71,17 @@ app.kubernetes.io/component: operator
 {{- end -}}
 {{- end -}}
 
-{{/* Where the pods of attempts post their progress; empty when nothing listens. Pods of a Ray cluster that is not ours can't. */}}
+{{/* The Service that leads to the leader; empty when nothing listens. Pods of a Ray cluster that is not ours can't report. */}}
+{{- define "darkroom.progressService" -}}
+{{- if and .Values.operator.enabled .Values.progress.enabled (eq .Values.launcher.kind "kuberay") -}}
+{{- printf "%s-progress" (include "darkroom.operator.name" .) | include "darkroom.shortened" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where the pods of attempts post their progress; empty without that Service. */}}
 {{- define "darkroom.progressUrl" -}}
-{{- if and .Values.progress.enabled (eq .Values.launcher.kind "kuberay") -}}
-{{- printf "http://%s.%s.svc:%v" (include "darkroom.operator.name" .) .Release.Namespace .Values.operator.port -}}
+{{- with include "darkroom.progressService" . -}}
+{{- printf "http://%s.%s.svc:%v" . $.Release.Namespace $.Values.operator.port -}}
 {{- end -}}
 {{- end -}}
 

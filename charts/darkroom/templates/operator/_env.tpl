@@ -11,6 +11,7 @@ level of its log: all of them, so that what runs is what this file says. Empty i
   "PORT" (int .Values.operator.port)
   "METRICS_PORT" (int .Values.metrics.port)
   "PROGRESS_URL" (include "darkroom.progressUrl" .)
+  "PROGRESS_SERVICE" (include "darkroom.progressService" .)
   "LAUNCHER" .Values.launcher.kind
   "RAY_ADDRESS" .Values.launcher.address
   "RAY_TOKEN_FILE" (ternary "/var/run/secrets/darkroom.dev/ray/token" "" (ne .Values.launcher.tokenSecret.name ""))
@@ -38,6 +39,12 @@ level of its log: all of them, so that what runs is what this file says. Empty i
   valueFrom:
     fieldRef:
       fieldPath: metadata.namespace
+{{- if include "darkroom.progressService" . }}
+- name: DARKROOM_POD_IP
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
+{{- end }}
 {{- range $name, $value := $settings }}
 - name: DARKROOM_{{ $name }}
   value: {{ $value | quote }}
