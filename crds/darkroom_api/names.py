@@ -36,6 +36,9 @@ WORK_DIR_ENV: Final = "DARKROOM_WORK_DIR"
 BUILTIN_DIR_ENV: Final = "DARKROOM_BUILTIN_DIR"
 """Overrides where the files behind `builtin:` URIs are looked for."""
 
+MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
+"""Kubernetes' label for what keeps an object; the operator writes its field manager there."""
+
 JOB_LABEL: Final = "darkroom.dev/job"
 """On everything that the operator makes for a job; the value is the job's name."""
 

@@ -127,6 +127,23 @@ def fake_kubectl(tmp_path, monkeypatch):
     return fake
 
 
+@pytest.fixture
+def recorded():
+    """A recorded job, by its file's name; what is given is laid over it, level by level."""
+
+    def build(name, **changes):
+        file = Path(__file__).parent / "data" / "cluster" / f"{name}.json"
+        return _over(json.loads(file.read_text()), changes)
+
+    return build
+
+
+def _over(value, changes):
+    if not isinstance(value, dict) or not isinstance(changes, dict):
+        return changes
+    return value | {key: _over(value.get(key), change) for key, change in changes.items()}
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
     for name in [name for name in os.environ if name.startswith("DARKROOM_")]:

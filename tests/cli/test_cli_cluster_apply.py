@@ -9,6 +9,12 @@ import pytest
 from PIL import Image
 
 APPLY = "apply --server-side --field-manager=darkroom --filename=-"
+OWN = "apply --server-side --field-manager=darkroom-photos-rex --filename=-"
+CREATE = "create --field-manager=darkroom --filename=-"
+REPLACE = "replace --field-manager=darkroom --filename=-"
+GET = "get --output=json configmap rex-photos"
+UID = "5cb04072-0041-4109-b003-f4ff72679401"
+LABELS = {"app.kubernetes.io/managed-by": "darkroom", "darkroom.dev/job": "rex"}
 
 
 @pytest.fixture
@@ -33,16 +39,35 @@ def photos(tmp_path):
 @pytest.fixture
 def kubectl(fake_kubectl):
     fake_kubectl.answer(APPLY, "job-new.json")
+    fake_kubectl.answer(CREATE, config_map(LABELS))
+    fake_kubectl.answer(OWN, config_map(LABELS, {UID: "rex"}))
     return fake_kubectl
+
+
+def config_map(labels, owners=(), **content):
+    references = [{"kind": "PersonalizationJob", "uid": uid, "name": owners[uid]} for uid in owners]
+    metadata = {"name": "rex-photos", "uid": "1", "resourceVersion": "7", "labels": labels}
+    metadata["ownerReferences"] = references
+    return json.dumps({"kind": "ConfigMap", "metadata": metadata, **content})
+
+
+def sent(kubectl, command):
+    """The documents of the calls that begin so."""
+    return [call["document"] for call in kubectl.calls if call["line"].startswith(command)]
 
 
 def test_only_what_the_file_says_is_sent(job, kubectl, darkroom):
     done = darkroom("apply", job, "-n", "team-a", "--context", "big")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == (
-        "applied rex in namespace team-a\nnext: darkroom watch rex --namespace team-a\n"
+        "applied rex in namespace team-a\n"
+        "next: darkroom watch rex --namespace team-a --context big\n"
     )
-    (call,) = kubectl.calls
+    call, operators = kubectl.calls
+    assert operators["line"] == (
+        "get --output=json configmaps --selector=darkroom.dev/operator"
+        " --context=big --namespace=kube-public"
+    )
     assert call["line"] == f"{APPLY} --output=json --context=big --namespace=team-a"
     document = call["document"]
     assert document["metadata"] == {"name": "rex"}
@@ -83,10 +108,9 @@ def test_a_folder_of_this_machine_is_refused_with_the_fix(valid_job, kubectl, da
 def test_photos_are_made_as_small_as_the_training_uses_them(job, photos, kubectl, darkroom):
     done = darkroom("apply", job, "--photos", photos)
     assert done.exit_code == 0, done.stderr
-    _, config_map, sent_job = kubectl.calls
-    assert sent_job["document"]["kind"] == "PersonalizationJob"
-    document = config_map["document"]
-    assert document["metadata"] == {"name": "rex-photos"}
+    assert kubectl.calls[2]["document"]["kind"] == "PersonalizationJob"
+    document = sent(kubectl, CREATE)[0]
+    assert document["metadata"] == {"name": "rex-photos", "labels": LABELS}
     files = {key: base64.b64decode(text) for key, text in document["binaryData"].items()}
     assert list(files) == ["001-my-dog-0.jpg", "002-my-dog-1.jpg", "003-my-dog-2.jpg"]
     pictures = [Image.open(io.BytesIO(content)) for content in files.values()]
@@ -134,14 +158,96 @@ def test_more_than_a_config_map_holds_belongs_on_a_volume(job, photos, kubectl, 
     assert kubectl.calls == []
 
 
+def test_photos_are_stored_before_the_job_that_owns_them(job, photos, kubectl, darkroom):
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 0, done.stderr
+    verbs = [call["line"].split()[0] for call in kubectl.calls]
+    assert verbs == ["get", "create", "apply", "get", "create", "apply", "get"]
+    (owned,) = sent(kubectl, OWN)
+    owner = {"apiVersion": "darkroom.dev/v1alpha1", "kind": "PersonalizationJob"}
+    assert owned["metadata"] == {
+        "name": "rex-photos",
+        "uid": "1",
+        "ownerReferences": [{**owner, "name": "rex", "uid": UID}],
+    }
+    assert "when it is deleted: ConfigMap rex-photos with its photos goes too" in done.stdout
+
+
+def test_photos_can_be_kept_after_the_job(job, photos, kubectl, darkroom):
+    kubectl.answer(OWN, config_map(LABELS))
+    done = darkroom("apply", job, "--photos", photos, "--keep-photos", "--context", "big")
+    assert done.exit_code == 0, done.stderr
+    assert sent(kubectl, OWN)[0]["metadata"] == {"name": "rex-photos", "uid": "1"}
+    assert (
+        "when it is deleted: ConfigMap rex-photos with its photos stays; to delete it:"
+        " kubectl delete configmap rex-photos --namespace team-a --context big\n"
+    ) in done.stdout
+    done = darkroom("apply", job, "--keep-photos")
+    assert (done.exit_code, done.stderr) == (1, "--keep-photos: give --photos DIR too\n")
+
+
+def test_a_config_map_of_somebody_else_gets_no_owner(job, photos, kubectl, darkroom):
+    assert darkroom("apply", job, "--photos", photos).exit_code == 0
+    stored = sent(kubectl, CREATE)[0]["binaryData"]
+    kubectl.answer(GET, config_map({"team": "a"}, binaryData=stored))
+    before = len(kubectl.calls)
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 0, done.stderr
+    assert "ConfigMap rex-photos with its photos stays" in done.stdout
+    written = [call["document"] for call in kubectl.calls[before:] if call["document"]]
+    assert [document["kind"] for document in written] == ["PersonalizationJob"]
+
+
+def test_photos_of_a_job_that_was_not_applied_are_mentioned(job, photos, kubectl, darkroom):
+    kubectl.answer(APPLY, error="error-forbidden.txt")
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 1
+    assert "ask the cluster's administrator for the right\n" in done.stderr
+    assert "ConfigMap rex-photos holds the photos, but the job was not applied\n" in done.stderr
+    assert sent(kubectl, OWN) == []
+
+
+def test_photos_that_can_not_be_owned_do_not_spoil_the_job(job, photos, kubectl, darkroom):
+    kubectl.answer(OWN, error="error-forbidden.txt")
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 0
+    assert "applied rex in namespace team-a" in done.stdout
+    assert done.stderr.startswith("warning: ConfigMap rex-photos does not go with the job: kubectl")
+
+
 def test_other_content_of_a_config_map_is_replaced_only_by_force(job, photos, kubectl, darkroom):
-    kubectl.answer("get --output=json configmap", json.dumps({"data": {"key": "value"}}))
+    kubectl.answer(GET, config_map({"team": "a"}, data={"key": "value"}))
+    kubectl.answer(REPLACE, config_map({"team": "a"}))
     done = darkroom("apply", job, "--photos", photos)
     assert done.exit_code == 1
     assert "rex-photos exists and holds something else; name another one" in done.stderr
     assert len(kubectl.calls) == 1
     assert darkroom("apply", job, "--photos", photos, "--force").exit_code == 0
-    assert all("--force-conflicts" in call["line"] for call in kubectl.calls[-2:])
+    replaced = sent(kubectl, REPLACE)[0]
+    assert "data" not in replaced
+    assert len(replaced["binaryData"]) == 3
+    assert replaced["metadata"]["resourceVersion"] == "7"
+    assert replaced["metadata"]["labels"] == {"team": "a"}
+
+
+def test_a_job_that_is_being_deleted_is_not_applied(job, photos, kubectl, darkroom, request):
+    going = json.loads((request.path.parent / "data/cluster/job-new.json").read_text())
+    going["metadata"]["deletionTimestamp"] = "2026-11-25T16:00:00Z"
+    kubectl.answer(APPLY, json.dumps(going))
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 1
+    assert "an earlier rex is still being deleted, and this one would go with it" in done.stderr
+    assert sent(kubectl, OWN) == []
+
+
+def test_a_job_that_is_over_does_not_run_again(job, kubectl, darkroom):
+    kubectl.answer(APPLY, "job-failed.json")
+    done = darkroom("apply", job)
+    assert done.exit_code == 0
+    assert (
+        "next: it is over (LossNotFinite) and does not run again;"
+        " to train anew: darkroom cancel rex --namespace team-a, then apply it again\n"
+    ) in done.stdout
 
 
 def test_a_conflict_says_how_to_take_over(job, kubectl, darkroom):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from darkroom.cluster.kubectl import RESOURCE, Kubectl, KubectlError, NotFoundError
+from darkroom.cluster.states import deleted_since
 from darkroom.errors import CommandError
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.load import parse_job
@@ -39,7 +40,14 @@ class Jobs:
         """Creates or updates a job with the fields that its file sets, and no others."""
         document = job.model_dump(mode="json", by_alias=True, exclude_unset=True)
         document.pop("status", None)
-        return _parsed(self.kubectl.apply(document, force=force))
+        applied = _parsed(self.kubectl.apply(document, force=force))
+        if deleted_since(applied) is not None:
+            name = applied.metadata.name
+            raise CommandError(
+                f"an earlier {name} is still being deleted, and this one would go with it;"
+                f" darkroom watch {name} ends when it is gone: then apply it again"
+            )
+        return applied
 
     def suspend(self, name: str, *, suspended: bool) -> PersonalizationJob:
         """Pauses a job, or lets it go on."""
@@ -69,7 +77,9 @@ class Jobs:
                     if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
                         yield Change(_parsed(event["object"]), event["type"] == "DELETED")
             except NotFoundError as error:
-                raise _no_job(str(name), self.kubectl.namespace) from error
+                if name is None:
+                    raise
+                raise _no_job(name, self.kubectl.namespace) from error
             except KubectlError:
                 if broken >= PATIENCE:
                     raise

@@ -1,7 +1,6 @@
 """The only way to a cluster: the user's own kubectl, which knows their kubeconfig, contexts and logins."""
 
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Final, NoReturn
 
+from darkroom.cluster.complaints import explained, is_not_found
 from darkroom.errors import CommandError
 from darkroom_api.names import GROUP, PLURAL
 
@@ -20,34 +20,9 @@ MANAGER: Final = "darkroom"
 
 MISSING: Final = "kubectl is not installed; get it from https://kubernetes.io/docs/tasks/tools/ and put it on PATH"
 
-_HELM: Final = (
-    "helm install darkroom charts/darkroom --namespace darkroom-system --create-namespace"
-)
-
-_FIXES: Final = (
-    (r"have a resource type|no matches for kind", f"install darkroom on the cluster: {_HELM}"),
-    (r"with \d+ conflicts?:", "keep them as they are, or take them over with --force"),
-    (r"Forbidden|forbidden", "ask the cluster's administrator for the right"),
-    (r"Unauthorized|must be logged in", "log in to the cluster again"),
-    (
-        r"context .*does not exist|context was not found",
-        "kubectl config get-contexts lists the contexts",
-    ),
-    (
-        r"was refused|no such host|i/o timeout|Unable to connect|no route to host",
-        "check KUBECONFIG and --context, and that the cluster runs",
-    ),
-    (r"waiting to start|ContainerCreating", "wait for its pods: darkroom describe says how it is"),
-)
-"""What to do about kubectl's errors, by a pattern that occurs in them; the first one counts."""
-
-
-_NOISE: Final = re.compile(r"Warning:|Defaulted container|[EWI]\d{4} ")
-"""Begins lines of kubectl's that are not the error: warnings and its own log."""
-
 
 class KubectlError(CommandError):
-    """kubectl refused; says why in its words, and the fix in ours."""
+    """kubectl failed; says why, and the fix."""
 
 
 class NotFoundError(KubectlError):
@@ -81,9 +56,21 @@ class Kubectl:
         """An object or a list."""
         return _object(self.run("get", "--output=json", *arguments))
 
-    def apply(self, document: dict[str, Any], *, force: bool = False) -> dict[str, Any]:
+    def create(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Creates an object; returns what it is then."""
+        arguments = ["create", f"--field-manager={MANAGER}", "--filename=-"]
+        return _object(self.run(*arguments, "--output=json", document=document))
+
+    def replace(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Replaces an object, unless it has changed since it was got; returns what it is then."""
+        arguments = ["replace", f"--field-manager={MANAGER}", "--filename=-"]
+        return _object(self.run(*arguments, "--output=json", document=document))
+
+    def apply(
+        self, document: dict[str, Any], *, force: bool = False, manager: str = MANAGER
+    ) -> dict[str, Any]:
         """Creates or updates an object on the server; returns what it is then."""
-        arguments = ["apply", "--server-side", f"--field-manager={MANAGER}", "--filename=-"]
+        arguments = ["apply", "--server-side", f"--field-manager={manager}", "--filename=-"]
         forced = ["--force-conflicts"] if force else []
         return _object(self.run(*arguments, *forced, "--output=json", document=document))
 
@@ -159,9 +146,5 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _refuse(complaint: str) -> NoReturn:
-    lines = [line for line in complaint.strip().splitlines() if not _NOISE.match(line)]
-    text = "\n".join(lines).removeprefix("error: ").removeprefix("Error from server ").rstrip(".")
-    kind = NotFoundError if text.startswith("(NotFound)") else KubectlError
-    text = re.sub(r"^\(\w+\): ", "", text)
-    fix = next((fix for pattern, fix in _FIXES if re.search(pattern, complaint)), None)
-    raise kind(f"kubectl: {text}; {fix}" if fix else f"kubectl: {text}")
+    kind = NotFoundError if is_not_found(complaint) else KubectlError
+    raise kind(explained(complaint))

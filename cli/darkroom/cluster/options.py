@@ -15,3 +15,8 @@ ContextOption = Annotated[
 ]
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the job.")]
+
+
+def context_flag(context: str | None) -> str:
+    """The option as a suggested command line needs it."""
+    return f" --context {context}" if context is not None else ""

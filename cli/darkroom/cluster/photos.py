@@ -1,13 +1,11 @@
-"""Photos for a cluster: checked, resized, and put into a ConfigMap, which holds 1 MiB."""
+"""Photos for a cluster: checked, and made small for a ConfigMap, which holds 1 MiB."""
 
-import base64
 import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from darkroom.cluster.kubectl import Kubectl, NotFoundError
 from darkroom.errors import CommandError
 from darkroom.files import explained
 from darkroom_api.pictures import MAX_FILE_BYTES, UnfitPictureError, decode_picture
@@ -63,33 +61,6 @@ def read_photos(folder: Path, resolution: int) -> Photos:
     if photos.size > MAX_BYTES:
         raise CommandError(_too_large(photos, resolution))
     return photos
-
-
-def store_photos(kubectl: Kubectl, photos: Photos, name: str, *, force: bool) -> None:
-    """Puts the photos into the ConfigMap of that name; replaces other content only by force."""
-    encoded = {key: base64.b64encode(data).decode() for key, data in photos.files.items()}
-    held = _content(kubectl, name)
-    if held is not None and held != ({}, encoded) and not force:
-        raise CommandError(
-            f"spec.subject.images.configMap: {name} exists and holds something else;"
-            " name another one, or replace it with --force"
-        )
-    document = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": name},
-        "binaryData": encoded,
-    }
-    kubectl.apply(document, force=force)
-
-
-def _content(kubectl: Kubectl, name: str) -> tuple[dict[str, str], dict[str, str]] | None:
-    """Text and binary data of a ConfigMap; None when there is none."""
-    try:
-        found = kubectl.get("configmap", name)
-    except NotFoundError:
-        return None
-    return found.get("data", {}), found.get("binaryData", {})
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from darkroom.cluster.options import context_flag
 from darkroom_api.job import DeletionPolicy, PersonalizationJob
 from darkroom_api.status import (
     Attempt,
@@ -15,8 +16,17 @@ from darkroom_api.status import (
     Reason,
 )
 
-IDLE: Final = (Reason.PENDING, Reason.SUSPENDED)
+if TYPE_CHECKING:
+    from darkroom.cluster.photo_store import PhotoStore
+
+IDLE: Final = (Reason.PENDING, Reason.SUSPENDED, Reason.QUEUED)
 """Reasons of a job that has no attempt to stop."""
+
+GOING: Final = (Reason.DELETING, Reason.CLEANUP_FAILED)
+"""What an operator says of a job that is being deleted."""
+
+ANSWER_S: Final = 30
+"""Seconds in which an operator looks at a new job, or at a deletion, even while it is replaced."""
 
 NO_STATUS: Final = PersonalizationJobStatus()
 
@@ -28,14 +38,40 @@ def status_of(job: PersonalizationJob) -> PersonalizationJobStatus:
 
 def outcome(job: PersonalizationJob) -> Condition | None:
     """The condition that sums up."""
-    conditions = status_of(job).conditions
-    return next((one for one in conditions if one.type is ConditionType.SUCCEEDED), None)
+    return _condition(job, ConditionType.SUCCEEDED)
 
 
 def word(job: PersonalizationJob) -> Reason:
-    """STATUS of `kubectl get`."""
+    """STATUS of `kubectl get`; a deletion counts before the operator has seen it."""
     found = outcome(job)
-    return found.reason if found is not None else Reason.PENDING
+    reason = found.reason if found is not None else Reason.PENDING
+    return Reason.DELETING if deleted_since(job) and reason not in GOING else reason
+
+
+def message(job: PersonalizationJob) -> str:
+    """Why the job is as it is; empty when nobody has said it."""
+    found, since = outcome(job), deleted_since(job)
+    if since is not None and (found is None or found.reason not in GOING):
+        return f"its deletion began at {since}"
+    return found.message if found is not None else ""
+
+
+def unsaved(job: PersonalizationJob) -> str | None:
+    """Why a job that goes on could not write its newest checkpoint; None when it could."""
+    found = _condition(job, ConditionType.CHECKPOINTED)
+    if is_over(job) or found is None or found.reason is not Reason.CHECKPOINT_FAILED:
+        return None
+    return found.message
+
+
+def unheard(job: PersonalizationJob, now: datetime | None = None) -> float | None:
+    """Seconds that no operator has looked at a new job, or at a deletion; None while they are few."""
+    found = outcome(job)
+    if found is not None and found.reason in GOING:
+        return None
+    begun = created(job) if found is None else deleted_since(job)
+    seconds = age(begun, now) if begun is not None else 0.0
+    return seconds if seconds > ANSWER_S else None
 
 
 def is_over(job: PersonalizationJob) -> bool:
@@ -58,6 +94,9 @@ def newest_attempt(job: PersonalizationJob) -> Attempt | None:
 
 def next_step(job: PersonalizationJob) -> str:
     """What the user does next."""
+    since = deleted_since(job)
+    if since is not None and word(job) is Reason.DELETING:
+        return f"wait: it is being deleted since {since}"
     return word(job).hint
 
 
@@ -92,11 +131,23 @@ def deleted_since(job: PersonalizationJob) -> str | None:
     return extra.get("deletionTimestamp")
 
 
+def uid_of(job: PersonalizationJob) -> str:
+    """Tells a job of the cluster from an earlier one of its name."""
+    return str((job.metadata.model_extra or {})["uid"])
+
+
 def after_suspend(job: PersonalizationJob) -> str:
     """What a suspension leads to."""
     name = job.metadata.name
     if word(job) in IDLE:
         return f"{name} does not start until: darkroom resume {name}"
+    if (why := unsaved(job)) is not None:
+        checkpoint = status_of(job).checkpoint
+        step = checkpoint.step if checkpoint is not None else 0
+        return (
+            f"{name} stops, but its last checkpoint failed ({why}): if the next one does too,"
+            f" darkroom resume {name} goes on from step {step}"
+        )
     return (
         f"{name} saves a checkpoint and stops (it is at step {step_of(job)});"
         f" to go on from there: darkroom resume {name}"
@@ -118,6 +169,23 @@ def after_cancel(job: PersonalizationJob) -> str:
         return f"what it wrote is removed from {root}"
     stop = "" if is_over(job) or word(job) in IDLE else "its pods save a checkpoint and stop; "
     return f"{stop}what it wrote to {root} stays"
+
+
+def photos_after_cancel(
+    job: PersonalizationJob, store: "PhotoStore", context: str | None = None
+) -> str:
+    """Whether the photos of the job's ConfigMap go with it."""
+    # Another uid under the same name is an earlier job, which is gone.
+    others = [name for name in store.owners.values() if name != job.metadata.name]
+    if others:
+        return f"ConfigMap {store.name} with its photos stays for {', '.join(others)}"
+    if store.owners:
+        return f"ConfigMap {store.name} with its photos goes too"
+    return (
+        f"ConfigMap {store.name} with its photos stays; to delete it:"
+        f" kubectl delete configmap {store.name} --namespace {job.metadata.namespace}"
+        f"{context_flag(context)}"
+    )
 
 
 def conditions(job: PersonalizationJob) -> Iterator[tuple[str, str]]:
@@ -147,5 +215,10 @@ def snapshot(job: PersonalizationJob) -> dict[str, Any]:
         "eta_seconds": progress.eta_seconds if progress is not None else None,
         "metrics": {one.name: float(one.value) for one in progress.metrics} if progress else {},
         "attempt": attempt.name if attempt is not None else None,
+        "checkpoint_failure": unsaved(job),
         "model": status.model.uri if status.model is not None else None,
     }
+
+
+def _condition(job: PersonalizationJob, about: ConditionType) -> Condition | None:
+    return next((one for one in status_of(job).conditions if one.type is about), None)

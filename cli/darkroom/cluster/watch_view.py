@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from darkroom.cluster import states
 from darkroom.console import print_json
 from darkroom.plan_view import duration
+from darkroom_api.status import Reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,9 +60,10 @@ def row(job: "PersonalizationJob", what: Watched) -> tuple[str, ...]:
     progress, attempt = states.status_of(job).progress, states.newest_attempt(job)
     eta = progress.eta_seconds if progress is not None else None
     born = states.created(job)
+    unsaved = f" ({Reason.CHECKPOINT_FAILED.value})" if states.unsaved(job) is not None else ""
     return (
         title(job, what),
-        states.word(job).value,
+        f"{states.word(job).value}{unsaved}",
         states.step_of(job),
         states.metric(progress, "loss"),
         "" if eta is None or states.is_over(job) else duration(eta),
@@ -78,9 +80,8 @@ def line(change: "Change", what: Watched) -> str:
     name, status, step, loss, left, *_ = row(job, what)
     figures = [f"loss {loss}" if loss else "", f"{left} left" if left else ""]
     more = "".join(f", {one}" for one in figures if one)
-    found = states.outcome(job)
-    why = f": {found.message}" if found is not None and found.message else ""
-    return f"{name}: {status}, step {step}{more}{why}"
+    why = "; ".join(one for one in (states.message(job), states.unsaved(job)) if one)
+    return f"{name}: {status}, step {step}{more}{f': {why}' if why else ''}"
 
 
 class TableView:

@@ -1,6 +1,8 @@
 """`darkroom cancel`, `suspend` and `resume`: the course of a job on a cluster."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +13,7 @@ from darkroom.errors import CommandError
 from darkroom.options import examples
 
 if TYPE_CHECKING:
+    from darkroom.cluster.kubectl import Kubectl
     from darkroom_api.job import PersonalizationJob
 
 CANCEL_EXAMPLES = examples(
@@ -29,21 +32,27 @@ def cancel(
 ) -> None:
     """Stop a job on a cluster and delete it.
 
-    What it has written stays, unless its output.deletionPolicy is Delete.
+    What it has written stays, unless its output.deletionPolicy is Delete. Photos that darkroom
+    apply stored are deleted with it, unless they were to be kept or another job has them too.
     """
     from darkroom.cluster.jobs import Jobs
     from darkroom.cluster.kubectl import Kubectl
-    from darkroom.cluster.states import after_cancel, step_of, word
+    from darkroom.cluster.states import after_cancel, deleted_since, next_step, step_of, word
 
-    jobs = Jobs(Kubectl(context, namespace))
+    kubectl = Kubectl(context, namespace)
+    jobs = Jobs(kubectl)
     job = jobs.get(name)
+    if deleted_since(job) is not None:
+        say(f"{name} is cancelled already; {next_step(job)}")
+        return
+    effects = "; ".join((after_cancel(job), *_after_photos(kubectl, job)))
     if not yes:
         if not has_terminal():
             raise typer.BadParameter("give --yes: there is no terminal to ask on")
-        complain(f"{name} ({word(job).value}, step {step_of(job)}): {after_cancel(job)}.")
+        complain(f"{name} ({word(job).value}, step {step_of(job)}): {effects}.")
         typer.confirm("Cancel it?", abort=True, err=True)
     jobs.delete(name)
-    say(f"cancelled {name}: {after_cancel(job)}")
+    say(f"cancelled {name}: {effects}")
 
 
 def suspend(
@@ -72,16 +81,30 @@ def has_terminal() -> bool:
     return sys.stdin.isatty()
 
 
+def _after_photos(kubectl: "Kubectl", job: "PersonalizationJob") -> Iterator[str]:
+    """What becomes of the photos; nothing where they are no ConfigMap, or none that can be read."""
+    from darkroom.cluster.kubectl import KubectlError
+    from darkroom.cluster.photo_store import find_photos
+    from darkroom.cluster.states import photos_after_cancel
+
+    name = job.spec.subject.images.config_map
+    with suppress(KubectlError):
+        if name is not None and (store := find_photos(kubectl, name)) is not None:
+            yield photos_after_cancel(job, store, kubectl.context)
+
+
 def _set(
     name: str, namespace: str | None, context: str | None, *, suspended: bool
 ) -> "PersonalizationJob":
     """The job afterwards; raises CommandError when there is nothing to change."""
     from darkroom.cluster.jobs import Jobs
     from darkroom.cluster.kubectl import Kubectl
-    from darkroom.cluster.states import is_over, word
+    from darkroom.cluster.states import deleted_since, is_over, next_step, word
 
     jobs = Jobs(Kubectl(context, namespace))
     job = jobs.get(name)
+    if deleted_since(job) is not None:
+        raise CommandError(f"{name} is cancelled; {next_step(job)}")
     if is_over(job):
         raise CommandError(
             f"{name} is over ({word(job).value}); darkroom describe {name} says how it ended"

@@ -28,13 +28,17 @@ def describe(
     """
     from darkroom.cluster.jobs import Jobs
     from darkroom.cluster.kubectl import Kubectl
+    from darkroom.cluster.operators import neglect_of
     from darkroom.cluster.states import conditions
 
     job = Jobs(Kubectl(context, namespace)).get(name)
     if as_json:
         print_json(job.model_dump(mode="json", by_alias=True, exclude_none=True))
         return
-    print_table(("", ""), _facts(job).items())
+    facts = _facts(job)
+    if (advice := neglect_of(job, context)) is not None:
+        facts["next"] = advice
+    print_table(("", ""), facts.items())
     if job.status is None:
         return
     if job.status.attempts:
@@ -47,23 +51,18 @@ def describe(
 
 def _facts(job: "PersonalizationJob") -> dict[str, str]:
     """The summary: what stands at the top."""
-    from darkroom.cluster.states import deleted_since, next_step, outcome, status_of, step_of, word
+    from darkroom.cluster.states import message, next_step, status_of, step_of, word
 
-    status, found = status_of(job), outcome(job)
-    message = f": {found.message}" if found is not None and found.message else ""
+    status, why = status_of(job), message(job)
     facts = {
         "job": f"{job.metadata.name} in namespace {job.metadata.namespace}",
         "subject": f'"{job.spec.subject.instance_prompt}"',
-        "status": f"{word(job).value}{message}",
+        "status": f"{word(job).value}: {why}" if why else word(job).value,
         "next": next_step(job),
         "progress": f"step {step_of(job)}{_figures(job)}",
-        "checkpoint": "none",
+        "checkpoint": _checkpoint(job),
         "model": "not published",
     }
-    if (since := deleted_since(job)) is not None:
-        facts["next"] = f"wait: it is being deleted since {since}"
-    if status.checkpoint is not None:
-        facts["checkpoint"] = f"step {status.checkpoint.step}, {status.checkpoint.uri}"
     if status.model is not None:
         size = f"{status.model.size_bytes / 1e6:.1f} MB"
         facts["model"] = f"{status.model.uri} ({size}, {status.model.digest[:12]})"
@@ -72,7 +71,20 @@ def _facts(job: "PersonalizationJob") -> dict[str, str]:
             f"{status.retries.infrastructure} of {job.spec.run_policy.backoff_limit} for failures,"
             f" {status.retries.preemptions} for preemptions"
         )
+    if status.operator is not None:
+        facts["operator"] = status.operator
     return facts
+
+
+def _checkpoint(job: "PersonalizationJob") -> str:
+    from darkroom.cluster.states import status_of, unsaved
+    from darkroom_api.status import Reason
+
+    checkpoint, why = status_of(job).checkpoint, unsaved(job)
+    newest = f"step {checkpoint.step}, {checkpoint.uri}" if checkpoint is not None else "none"
+    if why is None:
+        return newest
+    return f"{newest}; the newest could not be written: {why}; {Reason.CHECKPOINT_FAILED.hint}"
 
 
 def _figures(job: "PersonalizationJob") -> str:

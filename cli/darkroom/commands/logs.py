@@ -33,6 +33,7 @@ def logs(
     """
     from darkroom.cluster.jobs import Jobs
     from darkroom.cluster.kubectl import Kubectl
+    from darkroom.cluster.operators import neglect_of
     from darkroom.cluster.states import newest_attempt, next_step
     from darkroom_api.names import ATTEMPT_LABEL, JOB_LABEL
 
@@ -40,7 +41,8 @@ def logs(
     job = Jobs(kubectl).get(name)
     attempt = newest_attempt(job)
     if attempt is None:
-        raise CommandError(f"{name} has no attempt yet; {next_step(job)}")
+        advice = neglect_of(job, context) or next_step(job)
+        raise CommandError(f"{name} has no attempt yet; {advice}")
     selector = f"--selector={JOB_LABEL}={name},{ATTEMPT_LABEL}={attempt.name}"
     if not kubectl.get("pods", selector)["items"]:
         raise CommandError(

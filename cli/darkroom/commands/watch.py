@@ -41,11 +41,14 @@ def watch(
     """
     from darkroom.cluster.jobs import Jobs
     from darkroom.cluster.kubectl import Kubectl
+    from darkroom.cluster.operators import neglect_of
     from darkroom.cluster.watch_view import Watched, watch_view
 
     if everywhere and (name or namespace):
         raise CommandError("--all-namespaces shows all jobs: leave NAME and --namespace out")
     jobs = Jobs(Kubectl(context, namespace))
+    if name is not None and (advice := neglect_of(jobs.get(name), context)) is not None:
+        complain(f"warning: {advice}")
     what = Watched.ONE if name else Watched.EVERYWHERE if everywhere else Watched.NAMESPACE
     with (
         closing(watch_view(rich_console(), what, as_json=as_json)) as view,
@@ -59,24 +62,26 @@ def watch(
 
 
 def _is_last(change: "Change") -> bool:
-    from darkroom.cluster.states import is_over
+    from darkroom.cluster.states import deleted_since, is_over
 
-    return change.deleted or is_over(change.job)
+    return change.deleted or (is_over(change.job) and deleted_since(change.job) is None)
 
 
 def _conclude(change: "Change", *, as_json: bool) -> None:
     """The last words about one job, and the exit code."""
-    from darkroom.cluster.states import next_step, outcome, status_of, succeeded
+    from darkroom.cluster.states import is_over, message, next_step, status_of, succeeded
+    from darkroom_api.job import DeletionPolicy
+    from darkroom_api.status import Reason
 
     job = change.job
-    name, found, model = job.metadata.name, outcome(job), status_of(job).model
-    if succeeded(job):
+    name, model = job.metadata.name, status_of(job).model
+    removed = change.deleted and job.spec.output.deletion_policy is DeletionPolicy.DELETE
+    if succeeded(job) and not removed:
         if not as_json and model is not None:
-            say(f"model: {model.uri}\nnext: {next_step(job)}")
+            say(f"model: {model.uri}\nnext: {Reason.COMPLETED.hint}")
         return
     if change.deleted:
-        complain(f"{name} was deleted before it was over")
+        complain(f"{name} was deleted{'' if is_over(job) else ' before it was over'}")
     else:
-        why = found.message if found is not None else ""
-        complain(f"{name} has failed: {why}; {next_step(job)}")
+        complain(f"{name} has failed: {message(job)}; {next_step(job)}")
     raise typer.Exit(1)
