@@ -12,6 +12,7 @@ import kopf
 import uvloop
 
 from darkroom_operator.handlers import kopf_settings, new_registry
+from darkroom_operator.outages import ToldAlready
 from darkroom_operator.process import Process, new_process
 from darkroom_operator.settings import Settings, SettingsError, read_settings
 
@@ -50,6 +51,8 @@ async def serve(settings: Settings) -> int:
     """Runs one process. It ends with 0 when it was told to, with 1 when a part of it died."""
     asyncio.get_running_loop().set_exception_handler(report)
     async with new_process(settings) as process:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(ToldAlready(process.tells_of))
         told, stop_watching, watching = asyncio.Event(), asyncio.Event(), asyncio.Event()
         _listen(told)
         asked = asyncio.create_task(told.wait(), name="signal")

@@ -33,6 +33,9 @@ class SetFinalizer:
 class RemoveModel:
     """Start to remove the published model and the checkpoints."""
 
+    number: int
+    """Which try it is, from 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
@@ -70,3 +73,8 @@ class Decision:
 
     again_after: timedelta | None = None
     """When to decide again even if nothing happens."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be done now."""
+        return self.status is None and not self.actions and not self.events

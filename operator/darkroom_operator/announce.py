@@ -4,9 +4,16 @@ The way of a job that goes well is in its conditions; events tell what they can'
 happened which is not so any more. A job that simply succeeds has none.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
-from darkroom_api.status import ConditionStatus, ConditionType, PersonalizationJobStatus, Reason
+from darkroom_api.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    PersonalizationJobStatus,
+    Reason,
+)
 from darkroom_operator import conditions
 from darkroom_operator.actions import Event, EventType
 
@@ -17,6 +24,11 @@ _TOLD: Final = {
     Reason.IMAGE_PULL_FAILED: EventType.WARNING,
     Reason.VOLUME_MISSING: EventType.WARNING,
     Reason.LAUNCH_REFUSED: EventType.WARNING,
+    Reason.NAME_TAKEN: EventType.WARNING,
+    Reason.PODS_REFUSED: EventType.WARNING,
+    Reason.POD_NOT_STARTED: EventType.WARNING,
+    Reason.GPU_FAILED: EventType.WARNING,
+    Reason.CLEANUP_FAILED: EventType.WARNING,
     Reason.KUBERAY_MISSING: EventType.WARNING,
     Reason.SUSPENDED: EventType.NORMAL,
 }
@@ -27,16 +39,29 @@ def events_between(
     old: PersonalizationJobStatus, new: PersonalizationJobStatus
 ) -> tuple[Event, ...]:
     """Events for a change from one status to the next; none when it says the same."""
+    return (*_of_the_job(old, new), *_of_its_checkpoints(old, new))
+
+
+def _of_the_job(old: PersonalizationJobStatus, new: PersonalizationJobStatus) -> Iterator[Event]:
     summary = conditions.find(new, ConditionType.SUCCEEDED)
     if summary is None or summary.reason is conditions.summary(old):
-        return ()
-    if summary.status is ConditionStatus.FALSE:
-        return (
-            Event(EventType.WARNING, summary.reason, _with_hint(summary.reason, summary.message)),
-        )
-    kind = _TOLD.get(summary.reason)
-    return (Event(kind, summary.reason, summary.message),) if kind is not None else ()
+        return
+    if summary.reason in _TOLD:
+        yield Event(_TOLD[summary.reason], summary.reason, summary.message)
+    elif summary.status is ConditionStatus.FALSE and not conditions.is_over(old):
+        yield _failed(summary)
 
 
-def _with_hint(reason: Reason, message: str) -> str:
-    return f"{message}; {reason.hint}"
+def _of_its_checkpoints(
+    old: PersonalizationJobStatus, new: PersonalizationJobStatus
+) -> Iterator[Event]:
+    before, found = (conditions.find(one, ConditionType.CHECKPOINTED) for one in (old, new))
+    if found is None or found.reason is not Reason.CHECKPOINT_FAILED:
+        return
+    if before is None or before.reason is not found.reason:
+        yield _failed(found)
+
+
+def _failed(condition: Condition) -> Event:
+    text = f"{condition.message}; {condition.reason.hint}"
+    return Event(EventType.WARNING, condition.reason, text)

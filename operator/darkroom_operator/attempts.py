@@ -49,12 +49,20 @@ def opened(
 
 
 def closed(
-    status: PersonalizationJobStatus, reason: Reason, scale: Scale, now: datetime
+    status: PersonalizationJobStatus,
+    reason: Reason,
+    scale: Scale,
+    now: datetime,
+    *,
+    reported: bool,
 ) -> PersonalizationJobStatus:
-    """With the current attempt ended, its time added up and the right budget charged."""
+    """With the current attempt ended, its time added up and the right budget charged.
+
+    `reported` says that the progress in the status is this attempt's, and not of one before it.
+    """
     *others, attempt = status.attempts
     progress = status.progress
-    end_step = progress.step if progress is not None else attempt.start_step
+    end_step = progress.step if progress is not None and reported else attempt.start_step
     ended = attempt.model_copy(
         update={
             "end_time": format_time(now),

@@ -21,6 +21,10 @@ def between_attempts(
     """Waits, gives up or opens the next attempt; `ended` is why the last one was closed just now."""
     observed, settings = moment.observed, moment.settings
     last, (left, gone) = attempts.newest(status), remains(moment)
+    if observed.terminating:
+        text = "its namespace is being deleted: no attempt begins"
+        situation = Situation(reason=Reason.DELETING, message=text)
+        return Course(status, situation, stops(observed), gone)
     if spec.run_policy.suspend:
         situation = _suspended(status, left)
         return Course(status, situation, stops(observed), gone)

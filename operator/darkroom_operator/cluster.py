@@ -7,20 +7,22 @@ when this process may no longer be the leader, nor by a request that could still
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from darkroom_api.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND
+from darkroom_api.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND, MANAGED_BY_LABEL
 from darkroom_api.status import PersonalizationJobStatus
 from darkroom_operator.errors import (
     ClusterError,
     ConflictError,
     FencedError,
     GoneError,
+    NamespaceTerminatingError,
+    NameTakenError,
     NotInstalledError,
     RefusedError,
     TooManyRequestsError,
@@ -28,7 +30,7 @@ from darkroom_operator.errors import (
 )
 from darkroom_operator.metrics import Metrics
 from darkroom_operator.observed import Job
-from darkroom_operator.resources import JOBS, Resource, resource_of
+from darkroom_operator.resources import JOBS, POD_EVENTS, Resource, resource_of
 
 REQUEST_SECONDS: Final = 10.0
 """Longest time for a call; kube-apiserver itself gives up after 60 s, a user waits less."""
@@ -55,19 +57,40 @@ class Cluster:
         server: str,
         metrics: Metrics,
         write_seconds: Callable[[], float] = lambda: REQUEST_SECONDS,
+        noticed: Callable[[str | None], None] = lambda why: None,
     ) -> None:
-        """`write_seconds` is asked before each write how long it may take; 0 or less forbids it."""
-        self._session, self._server, self._metrics = session, server.rstrip("/"), metrics
-        self._write_seconds = write_seconds
+        """`write_seconds` is asked before each write how long it may take; 0 or less forbids it.
 
-    async def apply(self, manifest: Object, *, force: bool = True) -> Object:
-        """Makes an object, or gives it what the manifest says.
-
-        Without `force`, an object that somebody else made is refused instead of taken over.
+        `noticed` is told after each call why the apiserver was not available, or None when it was.
         """
+        self._session, self._server, self._metrics = session, server.rstrip("/"), metrics
+        self._write_seconds, self._noticed = write_seconds, noticed
+
+    async def apply(self, manifest: Object) -> Object:
+        """Makes an object of the operator's own, or gives it what the manifest says."""
         resource, metadata = resource_of(manifest), manifest["metadata"]
         path = resource.path(metadata["namespace"], metadata["name"])
-        return await self._patch(resource, path, manifest, force=force)
+        return await self._patch(resource, path, manifest, force=True)
+
+    async def make(self, manifest: Object, *, update: bool) -> Object:
+        """Makes an object of a job's; with `update`, one that is there gets what the manifest says.
+
+        Raises NameTakenError for an object of that name which was not made for this job: it is left
+        alone. ConflictError while one of an earlier job of the same name is still to go.
+        """
+        resource, metadata = resource_of(manifest), manifest["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        try:
+            return await self.create(resource, namespace, manifest)
+        except ConflictError:
+            found = await self.get(resource, namespace, name)
+        if found is None:
+            raise ConflictError(f"{manifest['kind']} {name} has just gone")
+        _refuse_others(found, manifest)
+        if not update:
+            return found
+        ours = manifest | {"metadata": metadata | {"uid": found["metadata"]["uid"]}}
+        return await self._patch(resource, resource.path(namespace, name), ours, force=True)
 
     async def apply_status(self, job: Job, status: PersonalizationJobStatus) -> Object:
         """Writes a job's status; a conflict if the job is not the one that was decided about."""
@@ -96,7 +119,7 @@ class Cluster:
         }
         return await self._write("DELETE", resource, resource.path(namespace, name), options, _JSON)
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """An object, or None when there is none."""
         try:
             return await self._call("GET", resource, resource.path(namespace, name))
@@ -123,7 +146,15 @@ class Cluster:
     ) -> Object:
         """Creates an object; a conflict if it is there."""
         send = self._write if fenced else self._call
-        return await send("POST", resource, resource.path(namespace), manifest, _JSON)
+        path = f"{resource.path(namespace)}?fieldManager={FIELD_MANAGER}"
+        return await send("POST", resource, path, manifest, _JSON)
+
+    async def warnings(self, namespace: str, name: str) -> Sequence[Object]:
+        """The events that warn of an object of that name."""
+        query = urlencode({"fieldSelector": f"involvedObject.name={name},type=Warning"})
+        path = f"{POD_EVENTS.path(namespace)}?{query}"
+        found: Sequence[Object] = (await self._call("GET", POD_EVENTS, path, verb="list"))["items"]
+        return found
 
     async def replace(self, resource: Resource, manifest: Object) -> Object:
         """Replaces an object of the manifest's `resourceVersion`. Not fenced: it is for the Lease."""
@@ -171,6 +202,7 @@ class Cluster:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             why = str(error) or type(error).__name__
+            self._noticed(why)
             raise UnavailableError(f"{method} {path}: {why}") from error
         finally:
             self._metrics.api_requests.labels(verb, resource.plural, code).inc()
@@ -180,9 +212,11 @@ class Cluster:
         if response.status >= 400:
             text = answer.decode(errors="replace")
             failure = error_of(response.status, response.headers.get("Retry-After"), text)
+            self._noticed(str(failure) if isinstance(failure, UnavailableError) else None)
             if isinstance(failure, ConflictError):
                 self._metrics.api_conflicts.labels(resource.plural).inc()
             raise failure
+        self._noticed(None)
         found: Object = from_json(answer)
         return found
 
@@ -203,6 +237,10 @@ def error_of(status: int, retry_after: str | None, text: str) -> ClusterError:
         causes = {cause.get("reason") for cause in details.get("causes", ())}
         owned = "FieldManagerConflict" in causes
         return RefusedError(message) if owned else ConflictError(message)
+    if status == 403 and any(
+        cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ()
+    ):
+        return NamespaceTerminatingError(message)
     if status == 429:
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
         return TooManyRequestsError(message, seconds)
@@ -227,6 +265,27 @@ def _status_body(text: str) -> Object:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _refuse_others(found: Object, manifest: Object) -> None:
+    """Raises unless an object was made for the job that a manifest is of, or for nobody any more.
+
+    What a job leaves behind when it is deleted as an orphan has our label and no owner: it is taken
+    over, as controllers of Kubernetes do it.
+    """
+    (owner,) = manifest["metadata"]["ownerReferences"]
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    owners = found["metadata"].get("ownerReferences", ())
+    if any(one["uid"] == owner["uid"] for one in owners):
+        return
+    if any((one["kind"], one["name"]) == (owner["kind"], owner["name"]) for one in owners):
+        raise ConflictError(f"{kind} {name} of an earlier job of this name is still to go")
+    labels = found["metadata"].get("labels", {})
+    if owners or labels.get(MANAGED_BY_LABEL) != FIELD_MANAGER:
+        raise NameTakenError(
+            f"{kind} {name} is in the way: somebody else made it, and it is left alone;"
+            f" delete it, or give the job another name"
+        )
 
 
 def _job_manifest(job: Job) -> Object:

@@ -37,6 +37,9 @@ class Situation:
     queued: bool | None = None
     """Whether it waits for quota; None for a job without a queue."""
 
+    unsaved: str | None = None
+    """Why the newest checkpoint could not be written; None when it was, or none was due."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
@@ -58,12 +61,33 @@ def with_conditions(
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
 
 
+def with_summary(
+    status: PersonalizationJobStatus, reason: Reason, message: str, generation: int, now: datetime
+) -> PersonalizationJobStatus:
+    """A status whose `Succeeded` has another reason; whether it holds, and all else, stays as it was."""
+    before = find(status, ConditionType.SUCCEEDED)
+    holds = before.status if before is not None else _UNKNOWN
+    claim = _Claim(ConditionType.SUCCEEDED, holds, reason, message)
+    summary = _condition(claim, before, generation, now)
+    others = tuple(one for one in status.conditions if one.type is not summary.type)
+    return restamped(status.model_copy(update={"conditions": (*others, summary)}), generation)
+
+
 def restamped(status: PersonalizationJobStatus, generation: int) -> PersonalizationJobStatus:
     """The same status, said of a newer generation."""
     conditions = tuple(
         one.model_copy(update={"observed_generation": generation}) for one in status.conditions
     )
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
+
+
+def claimed(
+    status: PersonalizationJobStatus, before: PersonalizationJobStatus, operator: str
+) -> PersonalizationJobStatus:
+    """A status that names its operator, where it says something new or took a job over from another."""
+    if status == before and before.operator is None:
+        return status
+    return status.model_copy(update={"operator": operator})
 
 
 def find(status: PersonalizationJobStatus, type_: ConditionType) -> Condition | None:
@@ -104,7 +128,7 @@ def _claims(status: PersonalizationJobStatus, situation: Situation) -> Iterator[
     yield _started(status, situation)
     yield _suspended(situation)
     yield _stalled(status, situation)
-    yield _checkpointed(status)
+    yield _checkpointed(status, situation)
     yield _Claim(ConditionType.SUCCEEDED, situation.outcome, situation.reason, situation.message)
     yield _published(status, situation)
 
@@ -155,7 +179,11 @@ def _stalled(status: PersonalizationJobStatus, situation: Situation) -> _Claim:
     return _Claim(ConditionType.STALLED, _FALSE, Reason.PENDING, "nothing is running")
 
 
-def _checkpointed(status: PersonalizationJobStatus) -> _Claim:
+def _checkpointed(status: PersonalizationJobStatus, situation: Situation) -> _Claim:
+    if situation.unsaved is not None:
+        return _Claim(
+            ConditionType.CHECKPOINTED, _FALSE, Reason.CHECKPOINT_FAILED, situation.unsaved
+        )
     if (checkpoint := status.checkpoint) is None:
         return _Claim(
             ConditionType.CHECKPOINTED, _FALSE, Reason.NO_CHECKPOINT, "there is no checkpoint yet"

@@ -18,8 +18,9 @@ removed. So the status tells what is wanted: the run of a closed attempt is stop
 is started if it isn't there. At most one attempt has pods: the next waits until those before are gone.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.status import (
@@ -39,20 +40,26 @@ from darkroom_operator.endings import after_the_end, deletion, time_to_live
 from darkroom_operator.failures import Finding, cause_of
 from darkroom_operator.observed import Observed, Run, RunState
 from darkroom_operator.pacing import paced
+from darkroom_operator.refusals import held_back, told
 from darkroom_operator.settings import Settings
 from darkroom_operator.times import format_time, parse_time
-from darkroom_operator.within import in_attempt
+from darkroom_operator.within import in_attempt, starting_trouble
 
 
 def decide(observed: Observed, now: datetime, settings: Settings) -> Decision:
     """The status of a job and what is to be done."""
     job, moment = observed.job, Moment(observed, now, settings)
     if job.deleting:
-        return deletion(moment)
+        return held_back(deletion(moment), observed, now, settings)
     if conditions.is_over(job.status):
-        return after_the_end(observed, now)
+        return held_back(after_the_end(observed, now), observed, now, settings)
     course = _course(moment)
-    status = conditions.with_conditions(course.status, course.situation, job.generation, now)
+    situation = replace(
+        told(course.situation, course.actions, observed),
+        unsaved=reports.unsaved(course.status, observed.report),
+    )
+    status = conditions.with_conditions(course.status, situation, job.generation, now)
+    status = conditions.claimed(status, job.status, settings.identity)
     again = earliest(now, course.again)
     again_after = again - now if again is not None else None
     if course.situation.outcome is not ConditionStatus.UNKNOWN:
@@ -64,7 +71,7 @@ def decide(observed: Observed, now: datetime, settings: Settings) -> Decision:
         events=events_between(job.status, status),
         again_after=again_after,
     )
-    return paced(decision, observed, now, settings)
+    return paced(held_back(decision, observed, now, settings), observed, now, settings)
 
 
 def _course(moment: Moment) -> Course:
@@ -83,7 +90,8 @@ def _course(moment: Moment) -> Course:
         return _close(moment, job.spec, status, ended)
     course = in_attempt(moment, attempt, status)
     return replace(
-        course, again=earliest(moment.now, course.again, *_limits(moment, job.spec, status))
+        course,
+        again=earliest(moment.now, course.again, *_limits(moment, job.spec, attempt, status)),
     )
 
 
@@ -106,10 +114,58 @@ def _end_of(
         return Finding(Reason.DEADLINE_EXCEEDED, f"it was active for {limit} s")
     moved = reports.last_advance(status, moment.observed.report)
     patience = timedelta(seconds=policy.progress_deadline_seconds)
+    if run is not None and moment.now >= _start_limit(moment, spec, attempt, run, status):
+        return _not_started(moment.observed, spec, run)
     running = run is not None and run.state is RunState.RUNNING
     if running and moved is not None and moment.now >= moved + patience:
         return Finding(Reason.NO_PROGRESS, f"no step for {policy.progress_deadline_seconds} s")
     return None
+
+
+def _start_limit(
+    moment: Moment,
+    spec: PersonalizationJobSpec,
+    attempt: Attempt,
+    run: Run,
+    status: PersonalizationJobStatus,
+) -> datetime:
+    """Until when a run has to start. One that had started, and whose cluster KubeRay makes again, has as long."""
+    if run.state is not RunState.STARTING:
+        return datetime.max.replace(tzinfo=UTC)
+    moved = reports.last_advance(status, moment.observed.report)
+    since = (
+        parse_time(attempt.start_time),
+        run.created,
+        moved,
+        *_waits_since(moment, status, moved),
+    )
+    return max(time for time in since if time is not None) + timedelta(
+        seconds=spec.run_policy.start_deadline_seconds
+    )
+
+
+def _waits_since(
+    moment: Moment, status: PersonalizationJobStatus, moved: datetime | None
+) -> Iterator[datetime]:
+    """When the job got its quota, and when it last ceased to run; now, where the status says otherwise."""
+    quota = conditions.find(status, ConditionType.QUOTA_RESERVED)
+    started = conditions.find(status, ConditionType.STARTED)
+    if quota is not None:
+        has_quota = quota.status is ConditionStatus.TRUE
+        yield parse_time(quota.last_transition_time) if has_quota else moment.now
+    if started is not None and started.status is not ConditionStatus.TRUE:
+        yield parse_time(started.last_transition_time)
+    elif started is not None and moved is None:
+        yield moment.now
+
+
+def _not_started(observed: Observed, spec: PersonalizationJobSpec, run: Run) -> Finding:
+    text = f"it did not start within {spec.run_policy.start_deadline_seconds} s"
+    trouble = starting_trouble(observed, run)
+    return Finding(
+        Reason.START_DEADLINE_EXCEEDED,
+        f"{text}: {trouble.message}" if trouble is not None else text,
+    )
 
 
 def _failure(observed: Observed, run: Run) -> Finding:
@@ -130,7 +186,8 @@ def _close(
     ended: Finding,
 ) -> Course:
     """Ends the attempt, and the job with it or not."""
-    status = attempts.closed(status, ended.reason, spec.scale, moment.now)
+    reported = reports.last_advance(status, moment.observed.report) is not None
+    status = attempts.closed(status, ended.reason, spec.scale, moment.now, reported=reported)
     waits = queued(moment.observed, moment.observed.run(status.attempts[-1].name))
     if ended.reason is Reason.COMPLETED:
         situation = replace(over(ended, outcome=ConditionStatus.TRUE), queued=waits)
@@ -153,14 +210,18 @@ def _with_queue_time(
 
 
 def _limits(
-    moment: Moment, spec: PersonalizationJobSpec, status: PersonalizationJobStatus
-) -> tuple[datetime | None, datetime | None]:
-    """When a deadline of an open attempt comes, if nothing happens until then."""
-    policy = spec.run_policy
+    moment: Moment,
+    spec: PersonalizationJobSpec,
+    attempt: Attempt,
+    status: PersonalizationJobStatus,
+) -> Iterator[datetime]:
+    """When the deadlines of an open attempt come, if nothing happens until then."""
+    policy, run = spec.run_policy, moment.observed.run(attempt.name)
     moved = reports.last_advance(status, moment.observed.report)
-    stall = moved + timedelta(seconds=policy.progress_deadline_seconds) if moved else None
-    limit = policy.active_deadline_seconds
-    if limit is None:
-        return stall, None
-    left = limit - attempts.active_seconds(status, moment.now)
-    return stall, moment.now + timedelta(seconds=left)
+    if moved is not None:
+        yield moved + timedelta(seconds=policy.progress_deadline_seconds)
+    if policy.active_deadline_seconds is not None:
+        left = policy.active_deadline_seconds - attempts.active_seconds(status, moment.now)
+        yield moment.now + timedelta(seconds=left)
+    if run is not None and run.state is RunState.STARTING:
+        yield _start_limit(moment, spec, attempt, run, status)

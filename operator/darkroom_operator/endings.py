@@ -5,14 +5,17 @@ from typing import Final
 
 from darkroom_api.job import DeletionPolicy
 from darkroom_api.names import FINALIZER
+from darkroom_api.status import Reason
 from darkroom_operator import conditions, reports
 from darkroom_operator.actions import Action, Decision, DeleteJob, RemoveModel, SetFinalizer
+from darkroom_operator.announce import events_between
 from darkroom_operator.course import Moment, remains, stops
-from darkroom_operator.observed import CleanupState, Job, Observed
+from darkroom_operator.observed import CleanupState, Job, Observed, RefusalKind
+from darkroom_operator.refusals import refusal_of, words_of
 from darkroom_operator.times import parse_time
 
 CLEANUP_POLL: Final = timedelta(seconds=5)
-"""How often the removal of a model is looked after: it takes seconds, and nobody watches Jobs."""
+"""How often the removal of a model is monitored: it takes seconds, and nobody watches Jobs."""
 
 
 def after_the_end(observed: Observed, now: datetime) -> Decision:
@@ -35,19 +38,67 @@ def after_the_end(observed: Observed, now: datetime) -> Decision:
 
 def deletion(moment: Moment) -> Decision:
     """What a deleted job needs: its children go by themselves, its model only when that was asked for."""
-    observed = moment.observed
+    observed, now = moment.observed, moment.now
     job = observed.job
     if FINALIZER not in job.finalizers:
-        return Decision()
-    if not _removes_model(job) or observed.cleanup is CleanupState.SUCCEEDED:
-        return Decision(actions=(SetFinalizer(present=False),))
+        others = ", ".join(sorted(job.finalizers))
+        return _deleting(moment, f"it goes when {others} lets it go") if others else Decision()
+    cleaned = any(one.state is CleanupState.SUCCEEDED for one in observed.cleanups)
+    if cleaned or not _removes_model(job) or _is_terminating(observed):
+        release = SetFinalizer(present=False)
+        refused = refusal_of(observed, (release,)) is not None
+        return _deleting(moment, "it goes", release) if refused else Decision(actions=(release,))
     left, gone = remains(moment)
     if left is not None:
-        return Decision(
-            actions=stops(observed), again_after=gone - moment.now if gone is not None else None
+        again = gone - now if gone is not None else None
+        return _deleting(moment, f"waits for {left} to go", *stops(observed), again=again)
+    return _cleanup(moment)
+
+
+def _cleanup(moment: Moment) -> Decision:
+    """Removes the model, in as many tries as the administrator allows."""
+    cleanups, limit = moment.observed.cleanups, moment.settings.cleanup_attempts
+    last = cleanups[-1] if cleanups else None
+    if last is not None and last.state is CleanupState.RUNNING:
+        return _deleting(moment, f"Job {last.name} removes its model", again=CLEANUP_POLL)
+    if last is not None and len(cleanups) >= limit:
+        text = (
+            f"its model was not removed in {len(cleanups)} tries; the last, Job {last.name}:"
+            f" {last.message}; to keep the model, set output.deletionPolicy to Retain"
         )
-    start = (RemoveModel(),) if observed.cleanup is CleanupState.ABSENT else ()
-    return Decision(actions=start, again_after=CLEANUP_POLL)
+        return _deleting(moment, text, reason=Reason.CLEANUP_FAILED)
+    number = len(cleanups) + 1
+    text = f"its model is being removed, try {number} of {limit}"
+    return _deleting(moment, text, RemoveModel(number), again=CLEANUP_POLL)
+
+
+def _deleting(
+    moment: Moment,
+    text: str,
+    *actions: Action,
+    reason: Reason = Reason.DELETING,
+    again: timedelta | None = None,
+) -> Decision:
+    """A decision that says how far the deletion is; whether the job had succeeded stays as it was."""
+    observed, before = moment.observed, moment.observed.job.status
+    if (refusal := refusal_of(observed, actions)) is not None:
+        reason, text = Reason.CLEANUP_FAILED, words_of(refusal)
+    generation = observed.job.generation
+    status = conditions.with_summary(before, reason, text, generation, moment.now)
+    status = conditions.claimed(status, before, moment.settings.identity)
+    return Decision(
+        status=status if status != before else None,
+        actions=actions,
+        events=events_between(before, status),
+        again_after=again,
+    )
+
+
+def _is_terminating(observed: Observed) -> bool:
+    """Whether the namespace goes: no Job can be made in it, and nothing may hold it back."""
+    refusal = observed.refusal
+    refused = refusal is not None and refusal.kind is RefusalKind.TERMINATING
+    return observed.terminating or refused
 
 
 def finalizer_actions(observed: Observed) -> tuple[Action, ...]:

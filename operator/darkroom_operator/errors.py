@@ -6,6 +6,8 @@
 | `GoneError` | 404 of an object, 410 | the same; what is not there is forgotten |
 | `NotInstalledError` | 404 of a whole resource | the user is told what to install; again in a minute |
 | `RefusedError` | 400, 403, 422, a field that somebody else owns | the user is told why; again in a minute |
+| `NameTakenError` | an object of that name belongs to somebody else | the same; it is neither written nor deleted |
+| `NamespaceTerminatingError` | the namespace is being deleted | nothing new is made in it, nothing is held back |
 | `TooManyRequestsError` | 429 | waits as long as Retry-After says |
 | `UnavailableError` | 401, 5xx, connection lost, timeout | backs off, doubling |
 | `FencedError` | this process does not lead | does nothing: the leader acts |
@@ -33,6 +35,14 @@ class NotInstalledError(ClusterError):
 
 class RefusedError(ClusterError):
     """The cluster understood and said no: validation, a policy, a quota, missing rights."""
+
+
+class NameTakenError(RefusedError):
+    """An object of the name that is needed is there, and was not made for this job."""
+
+
+class NamespaceTerminatingError(RefusedError):
+    """Nothing can be made in a namespace that is being deleted."""
 
 
 class TooManyRequestsError(ClusterError):

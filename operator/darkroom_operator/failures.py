@@ -5,7 +5,7 @@ in where it ran, and the job is tried again on one of two budgets.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,6 +32,38 @@ class Finding:
 
 
 _FIXES: Final = (
+    (
+        re.compile(r"exceeded quota"),
+        "lower pods.cpu, pods.memory or scale.workers, or raise the namespace's ResourceQuota",
+    ),
+    (
+        re.compile(r"failed quota: .*must specify"),
+        "the namespace's ResourceQuota wants limits: give it a LimitRange with defaults",
+    ),
+    (
+        re.compile(r"(maximum|minimum) \S+ usage per|max limit to request ratio"),
+        "the namespace's LimitRange: change pods.cpu or pods.memory, or the LimitRange",
+    ),
+    (
+        re.compile(r"service ?account .*not found", re.IGNORECASE),
+        "create the ServiceAccount, or change pods.serviceAccountName",
+    ),
+    (
+        re.compile(r"no PriorityClass"),
+        "create the PriorityClass, or change pods.priorityClassName",
+    ),
+    (
+        re.compile(r"violates PodSecurity"),
+        "the pods fit the level restricted: see what the namespace's labels ask for beyond it",
+    ),
+    (
+        re.compile(r"denied the request|denied request|failed calling webhook"),
+        "a policy of the cluster: ask its administrator",
+    ),
+    (
+        re.compile(r"Multi-Attach|already (used by|exclusively attached)"),
+        "the claim can be mounted on one node at a time: use ReadWriteMany, or placement StrictPack",
+    ),
     (re.compile(r"Insufficient \S*gpu"), "no node has a free GPU: wait, or lower scale.workers"),
     (re.compile(r"Insufficient (cpu|memory)"), "lower pods.cpu or pods.memory, or add nodes"),
     (re.compile(r"untolerated taint"), "add the taint to pods.tolerations"),
@@ -41,11 +73,10 @@ _FIXES: Final = (
     ),
     (re.compile(r"pod affinity rules"), "the workers don't fit onto one node: use placement Pack"),
     (re.compile(r"volume node affinity|volume.* zone"), "its volume is on other nodes"),
-    (re.compile(r"exceeded quota"), "the namespace's ResourceQuota is used up"),
     (re.compile(r"Too many pods"), "the nodes hold as many pods as they may"),
     (re.compile(r"unschedulable"), "nodes are cordoned"),
 )
-"""What to do about a pod that no node takes, by the scheduler's words."""
+"""What to do about a pod that can't start, by the words of who says so; the first one counts."""
 
 
 def classify(text: str) -> Finding | None:
@@ -77,13 +108,24 @@ def cause_of(said: Finding | None, evidence: Iterable[str], log: str) -> Finding
     return words or Finding(Reason.WORKER_DIED, line_at(log, len(log)) or "it ended without a word")
 
 
-def trouble_of(texts: Iterable[str]) -> Finding | None:
-    """What keeps an attempt's pods from starting, with what to do about it."""
-    for text in texts:
+def trouble_of(refused: str | None, troubles: Sequence[str]) -> Finding | None:
+    """What keeps an attempt's pods from starting, with what to do about it.
+
+    `refused` is what KubeRay says of pods that it can't make, `troubles` what pods that are there lack.
+    """
+    if refused is not None:
+        return Finding(Reason.PODS_REFUSED, _with_fix(line_at(refused, 0), refused))
+    for text in troubles:
         if found := classify(text):
-            fix = next((words for pattern, words in _FIXES if pattern.search(text)), None)
-            return Finding(found.reason, f"{found.message} ({fix})" if fix else found.message)
+            return Finding(found.reason, _with_fix(found.message, text))
+    if troubles:
+        return Finding(Reason.POD_NOT_STARTED, _with_fix(line_at(troubles[0], 0), troubles[0]))
     return None
+
+
+def _with_fix(message: str, text: str) -> str:
+    fix = next((words for pattern, words in _FIXES if pattern.search(text)), None)
+    return f"{message} ({fix})" if fix is not None else message
 
 
 def line_at(text: str, position: int) -> str:

@@ -3,6 +3,8 @@
 kopf swallows the errors of these handlers and never repeats them, so there is nothing in them to fail.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import kopf
@@ -17,6 +19,9 @@ from darkroom_operator.settings import LauncherKind, Settings
 STREAM_SECONDS: Final = 240
 """Life of a watch's stream: each new one is a sign of life for `/healthz`."""
 
+BACKOFF_SECONDS: Final = (1.0, 1.0, 2.0, 4.0, 8.0)
+"""Waits of a watch between its requests while they fail; the last is that of all that follow."""
+
 
 def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """How kopf works for us."""
@@ -25,6 +30,7 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     found.peering.standalone = True  # the Lease decides who acts: peering pauses both of two equals
     found.scanning.disabled = bool(settings.namespaces)  # it needs cluster-wide rights
     found.networking.request_timeout = 30  # its default of 5 min stalls an object for so long
+    found.networking.error_backoffs = Backoffs()
     found.watching.server_timeout = STREAM_SECONDS
     found.watching.chunk_size = PAGE_SIZE
     found.watching.label_selectors["ray.io", "v1", "rayjobs"] = JOB_LABEL
@@ -34,6 +40,18 @@ def kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     found.queueing.idle_timeout = 0.05  # by default 5 s
     found.persistence.diffbase_storage = NoDiffBase()
     return found
+
+
+class Backoffs(Iterable[float]):
+    """Waits without an end.
+
+    By default kopf gives up after a minute of 403 or 5xx, and ends with all its watches: for an apiserver
+    that is overloaded, or for one namespace whose Role is gone.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """As many as are asked for, by each request anew."""
+        return itertools.chain(BACKOFF_SECONDS, itertools.repeat(BACKOFF_SECONDS[-1]))
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -56,7 +74,7 @@ def new_registry(process: Process) -> kopf.OperatorRegistry:
 
     @kopf.on.login(registry=registry)
     async def log_in(**_: Any) -> kopf.AiohttpSession:
-        session = new_session(process.login, opened=process.health.opened)
+        session = new_session(process.login, process.watch_answers)
         return kopf.AiohttpSession(server=process.login.server, aiohttp_session=session)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)

@@ -22,14 +22,22 @@ class Health:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         stuck_seconds: Callable[[], float] = lambda: 0.0,
+        cut_off: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`clock` is monotonic; `stuck_seconds` says how long the queue's oldest work takes."""
-        self._settings, self._metrics = settings, metrics
+        """`clock` is monotonic.
+
+        `stuck_seconds` says how long the queue's oldest work takes, `cut_off` whether the apiserver is away.
+        """
+        self._settings, self._metrics, self._cut_off = settings, metrics, cut_off
         self._clock, self._wall_clock, self._stuck_seconds = clock, wall_clock, stuck_seconds
         self._watched = {resource.plural for resource in watched(settings.launcher)}
         # RayJobs count from when KubeRay is known to be there.
         self._heard = dict.fromkeys(self._watched - {RAY_JOBS.plural}, clock())
         self.synced = False
+
+    def renew(self) -> None:
+        """Gives all watches time to be heard again: while the apiserver was away none could be."""
+        self._heard = dict.fromkeys(self._heard, self._clock())
 
     def heard(self, plural: str) -> None:
         """Notes that the watch of a resource lives."""
@@ -50,7 +58,7 @@ class Health:
         """Why this process should be restarted; None while it is well."""
         limit = self._settings.watch_silence_seconds
         for plural, time in sorted(self._heard.items()):
-            if self._clock() - time > limit:
+            if self._clock() - time > limit and not self._cut_off():  # a restart cures no outage
                 return f"the watch of {plural} has been silent for more than {limit} s"
         if self._stuck_seconds() > self._settings.stuck_seconds:
             return f"a job has been worked on for more than {self._settings.stuck_seconds} s"

@@ -1,17 +1,20 @@
 """What starts and stops an attempt: KubeRay here, an existing Ray cluster in `ray_jobs`."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_operator.actions import Stop
 from darkroom_operator.cluster import Cluster
 from darkroom_operator.manifests.children import children
-from darkroom_operator.manifests.rayjob import ray_job
-from darkroom_operator.observed import Job, Run
+from darkroom_operator.manifests.rayjob import ray_job, rendered_digest
+from darkroom_operator.observed import Job, Key, Run
 from darkroom_operator.resources import RAY_JOBS
 from darkroom_operator.settings import Settings
 from darkroom_operator.store import Store
+
+RENDERED_KEPT: Final = 4096
+"""Digests that are remembered, of the jobs that started last."""
 
 
 class Launcher(Protocol):
@@ -25,6 +28,9 @@ class Launcher(Protocol):
 
     async def stop(self, job: Job, stop: Stop) -> None:
         """Ends a run, with time to save."""
+
+    def rendered(self, job: Job, attempt: str) -> str | None:
+        """Digest of what an attempt would be made from now; None where nothing is rendered."""
 
     async def runs(self, job: Job, seen: tuple[Run, ...]) -> tuple[Run, ...]:
         """The runs of a job; `seen` are those that the watches brought."""
@@ -41,16 +47,18 @@ class KubeRayLauncher:
         """`found` is called when KubeRay's API has answered: from then on its watch must live."""
         self._cluster, self._store, self._settings = cluster, store, settings
         self._found = found
+        self._rendered: dict[Key, tuple[str, str, str]] = {}
 
     async def launch(self, job: Job, spec: PersonalizationJobSpec, attempt: str) -> None:
-        """Applies the job's file, policies, and last the RayJob: it needs the others.
+        """Makes the job's file, policies, and last the RayJob: it needs the others.
 
-        The RayJob is not forced: one that somebody else made under that name is left alone, and what
-        Kueue writes into ours as well.
+        A RayJob that is there is not written again: Kueue writes into it. What somebody else made under
+        one of these names is left alone.
         """
         for manifest in children(job, spec, self._settings):
-            await self._cluster.apply(manifest)
-        made = await self._cluster.apply(ray_job(job, spec, attempt, self._settings), force=False)
+            await self._cluster.make(manifest, update=True)
+        manifest = ray_job(job, spec, attempt, self._settings)
+        made = await self._cluster.make(manifest, update=False)
         self._store.see(RAY_JOBS, made)
         self._found()
 
@@ -59,6 +67,17 @@ class KubeRayLauncher:
         answer = await self._cluster.delete(RAY_JOBS, job.key.namespace, stop.run, stop.uid)
         if answer.get("kind") == "RayJob":
             self._store.see(RAY_JOBS, answer)
+
+    def rendered(self, job: Job, attempt: str) -> str | None:
+        """That of its RayJob; a job at work is looked at often, and neither spec nor settings change."""
+        known = self._rendered.get(job.key)
+        if known is None or known[:2] != (job.uid, attempt):
+            assert job.spec is not None
+            digest = rendered_digest(job, job.spec, attempt, self._settings)
+            known = self._rendered[job.key] = (job.uid, attempt, digest)
+            while len(self._rendered) > RENDERED_KEPT:
+                del self._rendered[next(iter(self._rendered))]
+        return known[2]
 
     async def runs(self, job: Job, seen: tuple[Run, ...]) -> tuple[Run, ...]:
         """The RayJobs as the watch brought them: asking again would double KubeRay's own polling."""

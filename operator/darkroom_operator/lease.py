@@ -9,12 +9,15 @@ process's own clock.
 
 import asyncio
 import logging
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from darkroom_operator.errors import ClusterError, ConflictError
+from darkroom_operator.errors import ClusterError, ConflictError, UnavailableError
+from darkroom_operator.outages import QUIET_SECONDS, Outage
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +30,23 @@ RENEW_DEADLINE_SECONDS: Final = 9
 RENEW_SECONDS: Final = 2.0
 """Time between renewals."""
 
+TURN_SECONDS: Final = RENEW_DEADLINE_SECONDS / 2
+"""Longest time for a look at the Lease and its renewal."""
+
 WATCH_SECONDS: Final = 0.5
 """Time between looks of a standby: a released Lease is taken within it."""
+
+
+def boot_seconds() -> float:
+    """Seconds since the machine's start, with those in which it slept.
+
+    The usual monotonic clock stands still while a machine is suspended: when it is resumed, a process on it
+    would still believe in a lead that has long been another's.
+    """
+    # Elsewhere than on Linux the monotonic clock goes on meanwhile.
+    return time.clock_gettime(
+        time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
+    )
 
 
 class LeaseApi(Protocol):
@@ -67,9 +85,16 @@ class Election:
         identity: str,
         clock: Callable[[], float],
         on_change: Callable[[bool], None] = lambda leads: None,
+        unanswered: Callable[[str], None] = lambda why: None,
     ) -> None:
-        """`clock` is monotonic; `on_change` is told when this process begins or ceases to lead."""
-        self._api, self._clock, self._on_change = api, clock, on_change
+        """`clock` is monotonic and counts while the machine sleeps.
+
+        `on_change` is told when this process begins or ceases to lead, `unanswered` of looks at the Lease
+        that take too long.
+        """
+        self._api, self._clock = api, clock
+        self._on_change, self._unanswered = on_change, unanswered
+        self._trouble = Outage(f"the Lease {namespace}/{name}", clock, quiet_seconds=QUIET_SECONDS)
         self._name, self._namespace, self._identity = name, namespace, identity
         self._seen: _Seen | None = None
         self._renewed = float("-inf")
@@ -97,13 +122,14 @@ class Election:
         """Looks once at the Lease, and takes or renews it where that is allowed."""
         begun = self._clock()
         try:
-            async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
+            async with asyncio.timeout(TURN_SECONDS):
                 held = await self._acquire_or_renew()
         except (ClusterError, TimeoutError) as error:
-            logger.warning("lease: %s", str(error) or "no answer")
+            self._tell(error)
             # Whoever leads goes on until the deadline: the apiserver may be back by then.
             self._set(self._leads and begun < self._renewed + RENEW_DEADLINE_SECONDS)
             return
+        self._trouble.note(None)
         if held:
             self._renewed = begun
         self._set(held)
@@ -122,6 +148,13 @@ class Election:
                     await self._let_go(seen)
         except ClusterError as error:
             logger.warning("lease: not released, it runs out by itself: %s", error)
+
+    def _tell(self, error: ClusterError | TimeoutError) -> None:
+        """An apiserver that does not answer is told once for all who call it."""
+        if isinstance(error, TimeoutError):
+            self._unanswered(f"the Lease is not answered in {TURN_SECONDS:.1f} s")
+        elif not isinstance(error, UnavailableError):
+            self._trouble.note(str(error))
 
     async def _let_go(self, seen: _Seen) -> None:
         await self._api.replace(self._record(holder="", seconds=1, transitions=seen.transitions))

@@ -9,6 +9,7 @@ from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.names import QUEUE_LABEL
 from darkroom_api.report import ProgressReport
 from darkroom_api.status import PersonalizationJobStatus
+from darkroom_operator.actions import Action
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,6 +89,18 @@ class Run:
     message: str = ""
     """What KubeRay or Ray says about it, at most `MESSAGE_LENGTH` characters of its end."""
 
+    created: datetime | None = None
+    """When it was made; None where nobody says."""
+
+    cluster: str | None = None
+    """Name of its RayCluster, once it has one."""
+
+    trouble: str | None = None
+    """Why KubeRay can't make its pods."""
+
+    rendered: str | None = None
+    """Digest of the manifest that it was made from; None of one from before there were digests."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
@@ -98,6 +111,9 @@ class Pod:
 
     going_until: datetime | None = None
     """When it should be gone; None while it is to stay."""
+
+    waits: bool = False
+    """Whether none of its containers has started yet."""
 
     trouble: str | None = None
     """What keeps it from starting."""
@@ -118,28 +134,40 @@ class Report:
 
 
 class RefusalKind(StrEnum):
-    """Why a launch did not happen."""
+    """Why the cluster said no."""
 
     NOT_INSTALLED = "NotInstalled"
+    NAME_TAKEN = "NameTaken"
+    TERMINATING = "Terminating"
     REFUSED = "Refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """The cluster's answer to the last launch, when it was no."""
+    """The cluster's answer to the last action, when it was no."""
 
     kind: RefusalKind
+    action: Action
     message: str
     time: datetime
 
 
 class CleanupState(StrEnum):
-    """How far the removal of a deleted job's model is."""
+    """How far a try to remove a deleted job's model is."""
 
-    ABSENT = "Absent"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """One try to remove a deleted job's model: a Job of Kubernetes."""
+
+    name: str
+    state: CleanupState
+    message: str = ""
+    """Why it failed, in Kubernetes' words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +187,14 @@ class Observed:
     missing: tuple[str, ...] = ()
     """ConfigMaps that the job names and that are not there."""
 
-    cleanup: CleanupState = CleanupState.ABSENT
+    terminating: bool = False
+    """Whether the job's namespace is being deleted; looked up where that matters."""
+
+    wanted: str | None = None
+    """Digest of the manifest that the open attempt would be made from now."""
+
+    cleanups: tuple[Cleanup, ...] = ()
+    """The tries to remove a deleted job's model, in their order."""
     written: datetime | None = None
     """When this process last wrote the job's status."""
 

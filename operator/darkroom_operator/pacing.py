@@ -34,6 +34,7 @@ def _essence(status: PersonalizationJobStatus) -> Hashable:
         (condition.type, None if condition.reason in _REPORTED else condition.reason)
         for condition in status.conditions
         if condition.type is not ConditionType.CHECKPOINTED
+        or condition.reason is Reason.CHECKPOINT_FAILED
     )
     ends = tuple((attempt.name, attempt.reason) for attempt in status.attempts)
     return (

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 from uuid import uuid4
@@ -14,15 +15,20 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from darkroom_operator.cluster import REQUEST_SECONDS, Cluster
+from darkroom_operator.errors import UnavailableError
 from darkroom_operator.health import Health
 from darkroom_operator.launchers import KubeRayLauncher, Launcher
-from darkroom_operator.lease import Election
+from darkroom_operator.leader_endpoint import LeaderEndpoint
+from darkroom_operator.lease import Election, boot_seconds
 from darkroom_operator.lease_api import ClusterLease
 from darkroom_operator.metrics import Metrics
 from darkroom_operator.observed import Key
+from darkroom_operator.observer import Observer
+from darkroom_operator.outages import QUIET_SECONDS, Outage, Outages
 from darkroom_operator.ray_jobs import RayJobsLauncher
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
+from darkroom_operator.rivals import Rivals
 from darkroom_operator.server import ProgressServer
 from darkroom_operator.session import Login, new_session
 from darkroom_operator.settings import LauncherKind, Settings
@@ -30,12 +36,17 @@ from darkroom_operator.store import Store
 from darkroom_operator.syncing import Syncer
 from darkroom_operator.times import utc_now
 from darkroom_operator.tokens import TokenReviewer
-from darkroom_operator.workqueue import WorkQueue
+from darkroom_operator.watch_answers import WatchAnswerError, WatchAnswers
+from darkroom_operator.workqueue import RetryError, WorkQueue
 
 logger = logging.getLogger(__name__)
 
 RETIRE_SECONDS: Final = 1.0
 """Longest wait for what is under way when this process is to end: another waits for the Lease."""
+
+
+REFUSED_ERRORS: Final = (WatchAnswerError.__name__, "APIForbiddenError")
+"""Errors in kopf's lines about lists and watches that are refused."""
 
 
 class Process:
@@ -46,45 +57,76 @@ class Process:
         settings: Settings,
         login: Login,
         session: aiohttp.ClientSession,
+        *,
+        clock: Callable[[], float] = boot_seconds,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self.settings, self.login = settings, login
+        """`clock` is monotonic; `now` is what jobs are timed by."""
+        self.settings, self.login, self._clock = settings, login, clock
         self.synced = asyncio.Event()
         """Set when everything was listed once."""
 
         self.metrics, self.store = Metrics(), Store()
         self.metrics.count_jobs(self.store.count)
         self.metrics.say_version(version("darkroom"))
-        self.cluster = Cluster(session, login.server, self.metrics, self._write_seconds)
+        self._outage = Outage(
+            "the API server",
+            clock,
+            quiet_seconds=QUIET_SECONDS,
+            ended=lambda: self.health.renew(),
+        )
+        self._refusals = Outages(clock)
+        self.cluster = Cluster(
+            session, login.server, self.metrics, self._write_seconds, self._outage.note
+        )
         self.health = Health(
             settings,
             self.metrics,
-            clock=time.monotonic,
+            clock=clock,
             wall_clock=time.time,
             stuck_seconds=self._stuck_seconds,
+            cut_off=lambda: self._outage.ongoing,
+        )
+        self.watch_answers = WatchAnswers(
+            settings, health=self.health, outage=self._outage, refusals=self._refusals
         )
         self.election = Election(
             ClusterLease(self.cluster, settings),
             name=settings.lease_name,
             namespace=settings.pod_namespace,
             identity=f"{settings.pod_name}_{uuid4()}",
-            clock=time.monotonic,
+            clock=clock,
             on_change=self._lead,
+            unanswered=self._outage.note,
         )
-        reconciler = Reconciler(
+        self._endpoint = LeaderEndpoint(self.cluster, settings, clock=clock)
+        launcher = self._launcher(session)
+        self._reconciler = Reconciler(
             cluster=self.cluster,
             store=self.store,
-            launcher=self._launcher(session),
+            launcher=launcher,
+            observer=Observer(
+                cluster=self.cluster,
+                store=self.store,
+                launcher=launcher,
+                settings=settings,
+                now=now,
+            ),
+            rivals=Rivals(self.cluster, settings.identity, clock),
             recorder=Recorder(self.metrics),
             settings=settings,
-            now=utc_now,
+            now=now,
         )
-        self.queue: WorkQueue[Key] = WorkQueue(reconciler.reconcile, workers=settings.workers)
+        self.queue: WorkQueue[Key] = WorkQueue(
+            self._look, workers=settings.workers, told=self._is_told
+        )
         self._syncer = Syncer(
             cluster=self.cluster,
             store=self.store,
             health=self.health,
             metrics=self.metrics,
             settings=settings,
+            refusals=self._refusals,
             changed=self.queue.add,
         )
         self.metrics.reconciles_in_flight.labels("PersonalizationJob").set_function(
@@ -96,8 +138,13 @@ class Process:
         await self._syncer.first()
         self.synced.set()
         async with asyncio.TaskGroup() as group:
-            for work in (self._syncer.run(), self.election.run(), self.queue.run()):
-                group.create_task(work)
+            for part in (self._syncer, self.election, self._endpoint, self.queue):
+                group.create_task(part.run())
+
+    def tells_of(self, request: str) -> bool:
+        """Whether the log tells why a request of kopf's failed; `request` is kopf's line about it."""
+        refused = self._refusals.ongoing and any(error in request for error in REFUSED_ERRORS)
+        return self._outage.ongoing or refused
 
     async def retire(self) -> None:
         """Ends what is under way and lets go of the Lease, so that another process goes on at once."""
@@ -111,12 +158,13 @@ class Process:
         """What is served, by port."""
         server = ProgressServer(
             store=self.store,
-            reviewer=TokenReviewer(self.cluster, clock=time.monotonic),
+            reviewer=TokenReviewer(self.cluster, clock=self._clock),
             health=self.health,
             metrics=self.metrics,
             leads=lambda: self.election.leads,
             told=self.queue.add,
-            clock=time.monotonic,
+            worked_on=self.queue.worked_on,
+            clock=self._clock,
         )
         metrics = web.Application()
         metrics.router.add_get("/metrics", self._metrics)
@@ -133,12 +181,23 @@ class Process:
     def _lead(self, leads: bool) -> None:
         """Begins to work with a look at every job, or stops to begin anything."""
         self.metrics.leader.set(leads)
+        self._endpoint.lead(leads)
         if not leads:
             self.queue.close()
             return
         for key in self.store.jobs():
             self.queue.add(key)
         self.queue.open()
+
+    async def _look(self, key: Key) -> float | None:
+        """Looks at a job, unless not all that belongs to it was listed: it comes again when it was."""
+        if not self._syncer.knows(key.namespace):
+            return None
+        return await self._reconciler.reconcile(key)
+
+    def _is_told(self, error: RetryError) -> bool:
+        """Whether a job failed for an outage of the apiserver, which is told once for all."""
+        return self._outage.ongoing and isinstance(error.__cause__, UnavailableError)
 
     def _write_seconds(self) -> float:
         return min(self.election.write_seconds(), REQUEST_SECONDS)

@@ -67,6 +67,10 @@ class RayJobsLauncher:
         """Sends SIGTERM to the driver, which saves; Ray kills it after `grace_seconds`."""
         await self._call("POST", f"/api/jobs/{stop.uid}/stop")
 
+    def rendered(self, job: Job, attempt: str) -> str | None:
+        """Nothing is: a submission that waits has been taken as it is."""
+        return None
+
     async def runs(self, job: Job, seen: tuple[Run, ...]) -> tuple[Run, ...]:
         """Asks Ray after the open attempt; those before are over."""
         attempt = attempts.newest(job.status)

@@ -1,6 +1,6 @@
 """Reads what the cluster sends into what the operator thinks in. Raw dicts end here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -10,9 +10,15 @@ from pydantic_core import from_json, to_json
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.load import JobFileError, parse_job
-from darkroom_api.names import API_VERSION, ATTEMPT_LABEL, JOB_LABEL, KIND
+from darkroom_api.names import (
+    API_VERSION,
+    ATTEMPT_LABEL,
+    JOB_LABEL,
+    KIND,
+    RENDERED_ANNOTATION,
+)
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.observed import CleanupState, Job, Key, Pod, Run, RunState
+from darkroom_operator.observed import Cleanup, CleanupState, Job, Key, Pod, Run, RunState
 from darkroom_operator.times import parse_time
 
 Raw = Mapping[str, Any]
@@ -112,9 +118,13 @@ def read_ray_job(raw: Raw) -> Run:
     return Run(
         name=metadata["name"],
         uid=metadata.get("uid", ""),
-        owner_uid=_owner_uid(metadata),
+        owner_uid=owner_uid(raw),
         state=state,
         message="" if state is RunState.SUCCEEDED else words[-MESSAGE_LENGTH:],
+        created=_created(metadata),
+        cluster=status.get("rayClusterName") or None,
+        trouble=_replica_failure(status),
+        rendered=metadata.get("annotations", {}).get(RENDERED_ANNOTATION),
     )
 
 
@@ -126,20 +136,33 @@ def read_pod(raw: Raw) -> Pod:
         name=metadata["name"],
         attempt=metadata.get("labels", {}).get(ATTEMPT_LABEL, ""),
         going_until=parse_time(going) if going else None,
+        waits=raw.get("status", {}).get("phase") in (None, "Pending"),
         trouble=next(_troubles(raw), None),
         evidence=next(_evidence(raw), None),
     )
 
 
-def read_cleanup(raw: Raw | None) -> CleanupState:
-    """How far the Job that removes a model is."""
-    if raw is None:
-        return CleanupState.ABSENT
+def read_cleanup(raw: Raw) -> Cleanup:
+    """How far a Job that removes a model is."""
     conditions = raw.get("status", {}).get("conditions", ())
-    true = {one["type"] for one in conditions if one["status"] == "True"}
+    true = {one["type"]: one for one in conditions if one["status"] == "True"}
+    name = raw["metadata"]["name"]
     if "Complete" in true:
-        return CleanupState.SUCCEEDED
-    return CleanupState.FAILED if "Failed" in true else CleanupState.RUNNING
+        return Cleanup(name=name, state=CleanupState.SUCCEEDED)
+    if "Failed" in true:
+        return Cleanup(name=name, state=CleanupState.FAILED, message=_words(true["Failed"]))
+    return Cleanup(name=name, state=CleanupState.RUNNING)
+
+
+def read_warnings(events: Iterable[Raw]) -> list[str]:
+    """What a list of core events warns of, oldest first."""
+    warnings = [one for one in events if one.get("type") == "Warning"]
+    return [_words(one) for one in sorted(warnings, key=_event_time)]
+
+
+def is_terminating(namespace: Raw) -> bool:
+    """Whether a namespace is being deleted."""
+    return "deletionTimestamp" in namespace["metadata"]
 
 
 def read_moment(text: str) -> datetime:
@@ -198,8 +221,37 @@ def _run_state(raw: Raw) -> RunState:
     return state
 
 
-def _owner_uid(metadata: Raw) -> str | None:
-    owners = metadata.get("ownerReferences", ())
+def _replica_failure(status: Raw) -> str | None:
+    """What KubeRay says when the API server refuses a pod (its RayCluster's `ReplicaFailure`).
+
+    Its message is the reason again, a line break, and the API server's answer.
+    """
+    for condition in status.get("rayClusterStatus", {}).get("conditions", ()):
+        if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+            said = condition.get("message", "").removeprefix(condition.get("reason", ""))
+            return " ".join(said.split()) or condition.get("reason", "")
+    return None
+
+
+def _created(metadata: Raw) -> datetime | None:
+    time = metadata.get("creationTimestamp")
+    return parse_time(time) if time else None
+
+
+def _words(said: Raw) -> str:
+    """Reason and message of a condition or an event."""
+    return f"{said.get('reason', '')}: {said.get('message', '')}"
+
+
+def _event_time(event: Raw) -> str:
+    series = event.get("series") or {}
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"))
+    return next((time for time in times if time), "")
+
+
+def owner_uid(raw: Raw) -> str | None:
+    """Uid of the job that an object was made for."""
+    owners = raw["metadata"].get("ownerReferences", ())
     return next((owner["uid"] for owner in owners if owner["kind"] == KIND), None)
 
 
@@ -218,9 +270,9 @@ def _evidence(raw: Raw) -> Iterator[str]:
     status = raw.get("status", {})
     for condition in status.get("conditions", ()):
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            yield f"{condition.get('reason', '')}: {condition.get('message', '')}"
+            yield _words(condition)
     if status.get("phase") == "Failed" and status.get("reason"):
-        yield f"{status['reason']}: {status.get('message', '')}"
+        yield _words(status)
     for container in _containers(status):
         for state in (container.get("state", {}), container.get("lastState", {})):
             ended = state.get("terminated", {})

@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from darkroom_api.names import API_VERSION, FINALIZER, GROUP, KIND
+from darkroom_api.names import API_VERSION, GROUP, KIND
+from darkroom_api.status import PersonalizationJobStatus
 from darkroom_operator import attempts, conditions
-from darkroom_operator.acceptance import config_maps
 from darkroom_operator.actions import (
     Action,
     Decision,
@@ -28,16 +28,30 @@ from darkroom_operator.errors import (
     ConflictError,
     FencedError,
     GoneError,
+    NamespaceTerminatingError,
+    NameTakenError,
     NotInstalledError,
     RefusedError,
     TooManyRequestsError,
 )
 from darkroom_operator.launchers import Launcher
-from darkroom_operator.manifests.cleanup import cleanup_job, cleanup_name
-from darkroom_operator.observed import Job, Key, Observed, Refusal, RefusalKind
-from darkroom_operator.reading import read_cleanup
+from darkroom_operator.lease import RENEW_SECONDS
+from darkroom_operator.manifests.cleanup import cleanup_job
+from darkroom_operator.observed import (
+    Job,
+    Key,
+    Observed,
+    Refusal,
+    RefusalKind,
+)
+from darkroom_operator.observer import Observer
 from darkroom_operator.recorder import Recorder
-from darkroom_operator.resources import BATCH_JOBS, CONFIG_MAPS, EVENTS, JOBS, RAY_JOBS
+from darkroom_operator.resources import (
+    EVENTS,
+    JOBS,
+    RAY_JOBS,
+)
+from darkroom_operator.rivals import LOOK_SECONDS, Rivals
 from darkroom_operator.settings import Settings
 from darkroom_operator.store import Store
 from darkroom_operator.workqueue import RetryError
@@ -57,11 +71,14 @@ class Reconciler:
         cluster: Cluster,
         store: Store,
         launcher: Launcher,
+        observer: Observer,
+        rivals: Rivals,
         recorder: Recorder,
         settings: Settings,
         now: Callable[[], datetime],
     ) -> None:
         self._cluster, self._store, self._launcher = cluster, store, launcher
+        self._observer, self._rivals = observer, rivals
         self._recorder, self._settings, self._now = recorder, settings, now
 
     async def reconcile(self, key: Key) -> float | None:
@@ -75,8 +92,10 @@ class Reconciler:
             again = await self._round(key)
             outcome = "ok"
         except FencedError:
+            # One late renewal does not end the lead, so nothing else would bring the job back. When the
+            # lead is lost, the queue keeps it without working on it.
             outcome = "fenced"
-            return None
+            return RENEW_SECONDS
         except TooManyRequestsError as error:
             outcome = "throttled"
             return error.retry_after_seconds
@@ -92,11 +111,20 @@ class Reconciler:
             self._recorder.reconciled(outcome, time.monotonic() - begun)
 
     async def _round(self, key: Key) -> float | None:
-        observed = await self._observe(key)
+        observed = await self._observer.observe(key)
         if observed is None:
             self._recorder.gone(key)
             return None
         decision = decide(observed, self._now(), self._settings)
+        if decision.is_idle:
+            return self._again(observed, decision)
+        others = self._store.operators(key.namespace)
+        if await self._rivals.owner(key.namespace, observed.job.status.operator, others):
+            return LOOK_SECONDS
+        if _opens_another(observed.job.status, decision) and await self._observer.is_terminating(
+            key.namespace
+        ):
+            decision = decide(replace(observed, terminating=True), self._now(), self._settings)
         if _launches_unwritten(decision) and await self._is_old(observed.job):
             return 0.0
         job = await self._write_status(observed, decision)
@@ -106,22 +134,6 @@ class Reconciler:
         for event in decision.events:
             await self._post(job, event)
         return self._again(observed, decision)
-
-    async def _observe(self, key: Key) -> Observed | None:
-        observed = self._store.observe(key)
-        if observed is None:
-            return None
-        job, spec = observed.job, observed.job.spec
-        observed = replace(observed, runs=await self._launcher.runs(job, observed.runs))
-        if job.deleting and FINALIZER in job.finalizers:
-            raw = await self._cluster.get(BATCH_JOBS, key.namespace, cleanup_name(job))
-            return replace(observed, cleanup=read_cleanup(raw))
-        if spec is None or conditions.is_over(job.status) or attempts.newest(job.status):
-            return observed
-        wanted = config_maps(spec)
-        found = [await self._cluster.get(CONFIG_MAPS, key.namespace, name) for name in wanted]
-        missing = tuple(name for name, raw in zip(wanted, found, strict=True) if raw is None)
-        return replace(observed, missing=missing)
 
     async def _write_status(self, observed: Observed, decision: Decision) -> Job:
         """Writes the status, if there is something to say; the job as it is after that."""
@@ -150,40 +162,37 @@ class Reconciler:
         return bool(raw["metadata"]["resourceVersion"] != job.resource_version)
 
     async def _act(self, job: Job, action: Action) -> bool:
-        """Carries an action out; False when the answer calls for a new decision at once."""
+        """Carries an action out; False when the answer calls for a new decision at once.
+
+        A no is remembered: the next decision tells the user.
+        """
+        try:
+            await self._carry_out(job, action)
+        except (NotInstalledError, RefusedError) as error:
+            logger.warning("%s: %s: %s", job.key, action, error)
+            kind = next(kind for type_, kind in _REFUSALS if isinstance(error, type_))
+            message = str(error)[:NOTE_LENGTH]
+            refusal = Refusal(kind=kind, action=action, message=message, time=self._now())
+            self._store.refuse(job.key, refusal)
+            return False
+        self._store.accept(job.key, action)
+        return True
+
+    async def _carry_out(self, job: Job, action: Action) -> None:
         match action:
             case Launch(attempt=attempt):
-                return await self._launch(job, attempt)
+                assert job.spec is not None
+                await self._launcher.launch(job, job.spec, attempt)
             case Stop():
                 await self._launcher.stop(job, action)
             case SetFinalizer(present=present):
                 self._store.see(JOBS, await self._cluster.set_finalizer(job, present=present))
-            case RemoveModel():
+            case RemoveModel(number=number):
                 assert job.spec is not None
-                await self._cluster.apply(cleanup_job(job, job.spec, self._settings))
+                manifest = cleanup_job(job, job.spec, number, self._settings)
+                await self._cluster.make(manifest, update=False)
             case DeleteJob():
                 await self._cluster.delete(JOBS, job.key.namespace, job.key.name, job.uid)
-        return True
-
-    async def _launch(self, job: Job, attempt: str) -> bool:
-        """Starts an attempt. A no is remembered: the next decision tells the user."""
-        assert job.spec is not None
-        try:
-            await self._launcher.launch(job, job.spec, attempt)
-        except NotInstalledError as error:
-            self._refused(job.key, RefusalKind.NOT_INSTALLED, error)
-            return False
-        except RefusedError as error:
-            self._refused(job.key, RefusalKind.REFUSED, error)
-            return False
-        self._store.refuse(job.key, None)
-        return True
-
-    def _refused(self, key: Key, kind: RefusalKind, error: ClusterError) -> None:
-        logger.warning("%s: not launched: %s", key, error)
-        self._store.refuse(
-            key, Refusal(kind=kind, message=str(error)[:NOTE_LENGTH], time=self._now())
-        )
 
     async def _refresh(self, key: Key) -> None:
         """Reads a job and its runs anew, so that the next decision rests on what is there."""
@@ -205,6 +214,9 @@ class Reconciler:
         try:
             await self._cluster.create(EVENTS, job.key.namespace, self._event(job, event))
         except ConflictError:
+            return
+        except RefusedError as error:  # the status says the same
+            logger.warning("%s: no event %s: %s", job.key, event.reason, error)
             return
         self._recorder.told(event)
 
@@ -239,6 +251,21 @@ class Reconciler:
         if self._launcher.poll_seconds is not None and not over:
             times.append(self._launcher.poll_seconds)
         return min(times, default=None)
+
+
+_REFUSALS: Final = (
+    (NotInstalledError, RefusalKind.NOT_INSTALLED),
+    (NamespaceTerminatingError, RefusalKind.TERMINATING),
+    (NameTakenError, RefusalKind.NAME_TAKEN),
+    (RefusedError, RefusalKind.REFUSED),
+)
+"""What to remember of a no, the narrower kinds first."""
+
+
+def _opens_another(status: PersonalizationJobStatus, decision: Decision) -> bool:
+    """Whether a further attempt is to be opened."""
+    before, after = attempts.newest(status), attempts.newest(decision.status or status)
+    return before is not None and after is not None and before.name != after.name
 
 
 def _launches_unwritten(decision: Decision) -> bool:

@@ -47,6 +47,19 @@ def absorbed(status: PersonalizationJobStatus, report: Report | None) -> Persona
     )
 
 
+def unsaved(status: PersonalizationJobStatus, report: Report | None) -> str | None:
+    """Why the newest checkpoint could not be written; after a restart of the operator, as it was told."""
+    last = attempts.newest(status)
+    if report is not None and last is not None and report.attempt == last.name:
+        failure, saved = report.body.checkpoint_failure, status.checkpoint
+        if failure is None:
+            return None
+        return f"{failure}; {f'step {saved.step}' if saved is not None else 'nothing'} is saved"
+    before = find(status, ConditionType.CHECKPOINTED)
+    failed = before is not None and before.reason is Reason.CHECKPOINT_FAILED
+    return before.message if before is not None and failed else None
+
+
 def last_advance(status: PersonalizationJobStatus, report: Report | None) -> datetime | None:
     """When the current attempt last moved; None while its pods have said nothing since they started.
 

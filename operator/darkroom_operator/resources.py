@@ -1,7 +1,7 @@
 """The kinds of objects that the operator deals with, and where the API serves them."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from darkroom_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
 from darkroom_operator.settings import LauncherKind
@@ -25,6 +25,18 @@ class Resource:
         return f"{root}{place}/{self.plural}{end}{f'/{sub}' if sub else ''}"
 
 
+class Scope(NamedTuple):
+    """What one list or watch is of."""
+
+    resource: Resource
+    namespace: str | None
+    """None for the whole cluster."""
+
+    def __str__(self) -> str:
+        where = f" of namespace {self.namespace}" if self.namespace is not None else ""
+        return f"{self.resource.plural}{where}"
+
+
 JOBS: Final = Resource(group=GROUP, version=VERSION, plural=PLURAL)
 RAY_JOBS: Final = Resource(group="ray.io", version="v1", plural="rayjobs", selector=JOB_LABEL)
 PODS: Final = Resource(group="", version="v1", plural="pods", selector=JOB_LABEL)
@@ -33,7 +45,10 @@ NETWORK_POLICIES: Final = Resource(
     group="networking.k8s.io", version="v1", plural="networkpolicies"
 )
 DISRUPTION_BUDGETS: Final = Resource(group="policy", version="v1", plural="poddisruptionbudgets")
+NAMESPACES: Final = Resource(group="", version="v1", plural="namespaces")
+POD_EVENTS: Final = Resource(group="", version="v1", plural="events")
 BATCH_JOBS: Final = Resource(group="batch", version="v1", plural="jobs")
+ENDPOINT_SLICES: Final = Resource(group="discovery.k8s.io", version="v1", plural="endpointslices")
 LEASES: Final = Resource(group="coordination.k8s.io", version="v1", plural="leases")
 EVENTS: Final = Resource(group="events.k8s.io", version="v1", plural="events")
 TOKEN_REVIEWS: Final = Resource(group="authentication.k8s.io", version="v1", plural="tokenreviews")
@@ -50,6 +65,7 @@ _BY_KIND: Final = {
     "PodDisruptionBudget": DISRUPTION_BUDGETS,
     "RayJob": RAY_JOBS,
     "Job": BATCH_JOBS,
+    "EndpointSlice": ENDPOINT_SLICES,
 }
 
 

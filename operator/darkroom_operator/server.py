@@ -4,16 +4,18 @@
     GET /healthz, /readyz
 
 A pod may report for its own attempt only. A standby answers 503 with Retry-After: the sender connects
-anew and finds the leader.
+anew and finds the leader. 410 means that the job is being deleted with its model: there is nothing to save.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from darkroom_api.job import DeletionPolicy
 from darkroom_api.report import ProgressReport
 from darkroom_operator import attempts
 from darkroom_operator.errors import ClusterError
@@ -30,11 +32,8 @@ MAX_BODY_BYTES: Final = 64 << 10
 REPORT_SECONDS: Final = 1.0
 """Least time between two reports of an attempt."""
 
-LOOK_SECONDS: Final = 0.05
-"""Time between two looks for a model in the status."""
-
-LOOKS: Final = 60
-"""Looks for a model, in 3 s: the trainer waits 5 s for an answer, and sends its last report again."""
+PUBLISH_SECONDS: Final = 3.0
+"""Longest wait for a model to be in the status: the trainer waits 5 s for an answer, then sends again."""
 
 RETRY_AFTER: Final = {"Retry-After": "1"}
 
@@ -53,11 +52,16 @@ class ProgressServer:
         metrics: Metrics,
         leads: Callable[[], bool],
         told: Callable[[Key], None],
+        worked_on: Callable[[Key], Awaitable[None]],
         clock: Callable[[], float],
     ) -> None:
-        """`told` is given the job that a report was about; `clock` is monotonic."""
+        """`clock` is monotonic.
+
+        `told` is given the job that a report was about; `worked_on` waits until a look at a job has ended.
+        """
         self._store, self._reviewer, self._health = store, reviewer, health
-        self._metrics, self._leads, self._told, self._clock = metrics, leads, told, clock
+        self._metrics, self._leads, self._clock = metrics, leads, clock
+        self._told, self._worked_on = told, worked_on
         self._accepted: dict[tuple[Key, str], float] = {}
 
     def application(self) -> web.Application:
@@ -96,6 +100,8 @@ class ProgressServer:
         pod = self._store.pod(Key(caller.namespace, caller.pod))
         if caller.namespace != key.namespace or pod is None or pod.attempt != attempt:
             raise web.HTTPForbidden(text=f"pod {caller.pod} is not of attempt {attempt}")
+        if self._is_wiped(key):
+            raise web.HTTPGone(text=f"job {key} is being deleted together with its model")
         self._limit(key, attempt)
         report = _parse(await request.read())
         self._store.report(key, attempt, report, utc_now())
@@ -104,20 +110,32 @@ class ProgressServer:
             raise web.HTTPServiceUnavailable(text="not in the status yet", headers=RETRY_AFTER)
         return web.Response(status=204)
 
+    def _is_wiped(self, key: Key) -> bool:
+        """Whether all that an attempt may still save is removed at once."""
+        observed = self._store.observe(key)
+        if observed is None or observed.job.spec is None:
+            return False
+        policy = observed.job.spec.output.deletion_policy
+        return observed.job.deleting and policy is DeletionPolicy.DELETE
+
     async def _published(self, key: Key, attempt: str, report: ProgressReport) -> bool:
         """Whether the model is in the status, after a while.
 
         Its report is the last one, and what only this process knows would die with it.
         """
-        for _ in range(LOOKS):
-            observed = self._store.observe(key)
-            if observed is None or observed.job.status.model == report.model:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                while not self._is_published(key, attempt, report):
+                    await self._worked_on(key)
                 return True
-            last = attempts.newest(observed.job.status)
-            if last is None or last.name != attempt:
-                return True  # too late: nobody waits for it
-            await asyncio.sleep(LOOK_SECONDS)
         return False
+
+    def _is_published(self, key: Key, attempt: str, report: ProgressReport) -> bool:
+        observed = self._store.observe(key)
+        if observed is None or observed.job.status.model == report.model:
+            return True
+        last = attempts.newest(observed.job.status)
+        return last is None or last.name != attempt  # too late: nobody waits for it
 
     async def _authenticate(self, request: web.Request) -> Caller:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

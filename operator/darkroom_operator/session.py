@@ -12,13 +12,10 @@ from typing import Final
 
 import aiohttp
 import kopf
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 
 LOGIN_SECONDS: Final = 60.0
 """Time for which a token counts as fresh: kubelet renews that of a service account on the disk."""
-
-WatchOpened = Callable[[str], None]
-"""Is told the plural of a resource when the stream of its watch was opened."""
 
 
 class Login:
@@ -55,19 +52,16 @@ def _log_in() -> kopf.ConnectionInfo:
     raise kopf.LoginError("this is no pod with a service account; set KUBECONFIG")
 
 
-def new_session(login: Login, opened: WatchOpened | None = None) -> aiohttp.ClientSession:
-    """A session that logs in by itself, and tells of watches that were answered."""
+def new_session(login: Login, *middlewares: ClientMiddlewareType) -> aiohttp.ClientSession:
+    """A session that logs in by itself; `middlewares` see what is asked and answered."""
 
     async def log_in(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
         request.headers.update(login.headers())
-        response = await send(request)
-        if opened is not None and response.status == 200 and request.url.query.get("watch"):
-            opened(request.url.path.rpartition("/")[2])
-        return response
+        return await send(request)
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=login.ssl_context),
-        middlewares=(log_in,),
+        middlewares=(log_in, *middlewares),
         # Packing a list costs the apiserver, and us, more than sending it within a cluster.
         headers={"Accept-Encoding": "identity"},
         # A watch event is one line; a job with pictures in its ConfigMap is none of ours, but is long.

@@ -62,6 +62,12 @@ class Settings:
     progress_url: str = ""
     """Base URL at which pods reach the progress server; they report nothing when it is empty."""
 
+    progress_service: str = ""
+    """Service without a selector that the leader points at itself; nothing is written when it is empty."""
+
+    pod_ip: str = ""
+    """Address of this process: where that Service leads while it is the leader."""
+
     port: int = 8080
     """TCP port of the progress server and the probes."""
 
@@ -113,6 +119,9 @@ class Settings:
     refusal_seconds: int = 60
     """Wait before a launch that the cluster refused is tried again."""
 
+    cleanup_attempts: int = 3
+    """How often the removal of a deleted job's model is tried before somebody has to mend what fails."""
+
     workers: int = 64
     """Jobs that are looked at at the same time."""
 
@@ -124,6 +133,11 @@ class Settings:
 
     stuck_seconds: int = 120
     """Longest time that one job may be worked on before `/healthz` fails."""
+
+    @property
+    def identity(self) -> str:
+        """Which operator this is, whichever of its replicas leads: namespace and name of its Lease."""
+        return f"{self.pod_namespace}/{self.lease_name}"
 
     @property
     def reports_expected(self) -> bool:

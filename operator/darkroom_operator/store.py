@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from darkroom_api.report import ProgressReport
 from darkroom_api.status import Reason
+from darkroom_operator.actions import Action
 from darkroom_operator.observed import Key, Observed, Pod, Refusal, Report, Run
 from darkroom_operator.reading import (
     Kept,
@@ -89,6 +90,9 @@ class Store:
             PODS: self._pods,
         }
         self._words: dict[Key, str] = {}
+        self._unfinished: set[Key] = set()
+        self._operators: dict[Key, str] = {}
+        self._operator_counts: dict[str, Counter[str]] = {}
         self._evidence: dict[Key, list[tuple[str, str]]] = {}
         self._reports: dict[Key, Report] = {}
         self._refusals: dict[Key, Refusal] = {}
@@ -103,6 +107,9 @@ class Store:
             self._keep_evidence(key, read_pod(raw))
         if key is not None and resource is JOBS:
             self._words[key] = _word(raw)
+            keep = self._unfinished.add if _is_unfinished(raw) else self._unfinished.discard
+            keep(key)
+            self._keep_operator(key, raw.get("status", {}).get("operator"))
         return key
 
     def lose(self, resource: Resource, raw: Raw) -> Key | None:
@@ -129,12 +136,15 @@ class Store:
         advanced = known.advanced if known is not None and same else now
         self._reports[key] = Report(attempt=attempt, body=body, advanced=advanced)
 
-    def refuse(self, key: Key, refusal: Refusal | None) -> None:
-        """Remembers that a launch was refused, or that it no longer is."""
-        if refusal is None:
-            self._refusals.pop(key, None)
-        else:
-            self._refusals[key] = refusal
+    def refuse(self, key: Key, refusal: Refusal) -> None:
+        """Remembers what the cluster refused last."""
+        self._refusals[key] = refusal
+
+    def accept(self, key: Key, action: Action) -> None:
+        """Forgets that an action was refused: it has been carried out."""
+        refusal = self._refusals.get(key)
+        if refusal is not None and refusal.action == action:
+            del self._refusals[key]
 
     def wrote(self, key: Key, now: datetime) -> None:
         """Remembers when a status was written."""
@@ -165,6 +175,14 @@ class Store:
         """All jobs, by name."""
         return sorted(self._jobs.entries)
 
+    def unfinished(self, namespace: str | None) -> set[Key]:
+        """Jobs, of a namespace or of all, for which something is still to be done."""
+        return {key for key in self._unfinished if namespace in (None, key.namespace)}
+
+    def operators(self, namespace: str) -> set[str]:
+        """The operators that the jobs of a namespace name in their status."""
+        return set(self._operator_counts.get(namespace, ()))
+
     def pod(self, key: Key) -> Pod | None:
         """A pod by its namespace and name."""
         entry = self._pods.entries.get(key)
@@ -179,6 +197,8 @@ class Store:
         if entry is None:
             return None
         if resource is JOBS:
+            self._unfinished.discard(name)
+            self._keep_operator(name, None)
             memories: tuple[dict[Key, object], ...] = (
                 self._words,
                 self._evidence,
@@ -189,6 +209,17 @@ class Store:
             for memory in memories:
                 memory.pop(name, None)
         return entry.owner
+
+    def _keep_operator(self, key: Key, operator: str | None) -> None:
+        """Counts the jobs of each operator, so that nobody has to go through all of them."""
+        counts = self._operator_counts.setdefault(key.namespace, Counter())
+        if (before := self._operators.pop(key, None)) is not None:
+            counts[before] -= 1
+            if not counts[before]:
+                del counts[before]
+        if operator is not None:
+            self._operators[key] = operator
+            counts[operator] += 1
 
     def _keep_evidence(self, key: Key, pod: Pod) -> None:
         """Pods are gone when their run's end is seen: what ended them is kept a while."""
@@ -210,3 +241,14 @@ def _word(raw: Raw) -> str:
         if condition["type"] == "Succeeded":
             return str(condition["reason"])
     return Reason.PENDING.value
+
+
+def _is_unfinished(raw: Raw) -> bool:
+    """Whether a job is not over, is being deleted, or goes when its time to live has passed."""
+    if "deletionTimestamp" in raw["metadata"]:
+        return True
+    policy = (raw.get("spec") or {}).get("runPolicy") or {}
+    if policy.get("ttlSecondsAfterFinished") is not None:
+        return True
+    conditions = raw.get("status", {}).get("conditions", ())
+    return not any(one["type"] == "Succeeded" and one["status"] != "Unknown" for one in conditions)

@@ -5,19 +5,16 @@ from typing import Final
 
 from darkroom_api.status import Attempt, PersonalizationJobStatus, Reason
 from darkroom_operator import conditions, reports
-from darkroom_operator.actions import Launch
+from darkroom_operator.actions import Launch, Stop
 from darkroom_operator.conditions import Situation
 from darkroom_operator.course import Course, Moment, queued, remains
 from darkroom_operator.endings import finalizer_actions
-from darkroom_operator.failures import trouble_of
-from darkroom_operator.observed import Observed, Refusal, RefusalKind, Run, RunState
+from darkroom_operator.failures import Finding, trouble_of
+from darkroom_operator.observed import Observed, Run, RunState
 from darkroom_operator.times import parse_time
 
-KUBERAY_INSTALL: Final = (
-    "helm install kuberay-operator kuberay-operator --version 1.6.2"
-    " --repo https://ray-project.github.io/kuberay-helm/"
-)
-"""What an administrator types where KubeRay is missing."""
+LOOK_AGAIN: Final = timedelta(seconds=10)
+"""Shortest time between two looks for the events of pods that don't start."""
 
 
 def in_attempt(moment: Moment, attempt: Attempt, status: PersonalizationJobStatus) -> Course:
@@ -31,9 +28,9 @@ def in_attempt(moment: Moment, attempt: Attempt, status: PersonalizationJobStatu
         reason, text = _queue_word(observed)
     elif run.state is RunState.STOPPING:
         reason = Reason.STARTING
-        text = f"{run.name} is being deleted by somebody; it starts anew when it is gone"
+        text = f"{run.name} is being deleted; it is made anew when it is gone"
     elif not _has_begun(moment, run, status):
-        return _starting(moment, attempt, status, waits)
+        return _starting(moment, attempt, run, status, waits)
     else:
         reason, text = _running_word(observed, attempt), _at_work(attempt)
     return Course(status, Situation(reason=reason, message=text, queued=waits))
@@ -50,41 +47,50 @@ def _launch(
     moment: Moment, attempt: Attempt, status: PersonalizationJobStatus, waits: bool | None
 ) -> Course:
     """Starts the run of an attempt, as often as it takes."""
-    observed, refusal = moment.observed, moment.observed.refusal
+    observed = moment.observed
     left, gone = remains(moment)
     if left is not None:
         text = f"waits for {left} to go before {attempt.name} starts"
         situation = Situation(reason=Reason.STARTING, message=text, queued=waits)
         return Course(status, situation, (), gone)
     launch = (*finalizer_actions(observed), Launch(attempt.name))
-    if refusal is None:
-        reason, text = _queue_word(observed) if waits else (Reason.STARTING, _coming(attempt))
-        return Course(status, Situation(reason=reason, message=text, queued=waits), launch)
-    again = refusal.time + timedelta(seconds=moment.settings.refusal_seconds)
-    situation = _refused(refusal, waits)
-    return Course(status, situation, launch if again <= moment.now else (), again)
-
-
-def _refused(refusal: Refusal, waits: bool | None) -> Situation:
-    if refusal.kind is RefusalKind.NOT_INSTALLED:
-        text = f"KubeRay is not installed: {KUBERAY_INSTALL}"
-        return Situation(reason=Reason.KUBERAY_MISSING, message=text, queued=waits)
-    return Situation(reason=Reason.LAUNCH_REFUSED, message=refusal.message, queued=waits)
+    reason, text = _queue_word(observed) if waits else (Reason.STARTING, _coming(attempt))
+    return Course(status, Situation(reason=reason, message=text, queued=waits), launch)
 
 
 def _starting(
-    moment: Moment, attempt: Attempt, status: PersonalizationJobStatus, waits: bool | None
+    moment: Moment,
+    attempt: Attempt,
+    run: Run,
+    status: PersonalizationJobStatus,
+    waits: bool | None,
 ) -> Course:
     """Pods come up; what they lack is told when they have had some time."""
-    patience = parse_time(attempt.start_time) + timedelta(seconds=moment.settings.trouble_seconds)
-    pods = [pod for pod in moment.observed.pods if pod.attempt == attempt.name]
-    trouble = trouble_of(pod.trouble for pod in pods if pod.trouble is not None)
+    observed, now = moment.observed, moment.now
+    if run.state is RunState.STARTING and _is_outdated(observed, run):
+        text = f"{run.name} is made anew: the operator's settings have changed"
+        situation = Situation(reason=Reason.STARTING, message=text, queued=waits)
+        return Course(status, situation, (Stop(run.name, run.uid),))
+    begun = parse_time(attempt.start_time)
+    patience = begun + timedelta(seconds=moment.settings.trouble_seconds)
     situation = Situation(reason=Reason.STARTING, message=_coming(attempt), queued=waits)
-    if trouble is None:
-        return Course(status, situation)
-    if moment.now >= patience:
+    if now < patience:
+        return Course(status, situation, (), patience)
+    if (trouble := starting_trouble(observed, run)) is not None:
         situation = Situation(reason=trouble.reason, message=trouble.message, queued=waits)
-    return Course(status, situation, (), patience)
+    # What an event tells is on no watch: it is looked for again, less and less often.
+    return Course(status, situation, (), now + max(LOOK_AGAIN, (now - begun) / 2))
+
+
+def _is_outdated(observed: Observed, run: Run) -> bool:
+    """Whether the run would be another if it were made now."""
+    return None not in (observed.wanted, run.rendered) and observed.wanted != run.rendered
+
+
+def starting_trouble(observed: Observed, run: Run) -> Finding | None:
+    """What keeps the pods of a run from starting; None when nothing is known of it."""
+    pods = (pod for pod in observed.pods if pod.attempt == run.name)
+    return trouble_of(run.trouble, [pod.trouble for pod in pods if pod.trouble is not None])
 
 
 def _queue_word(observed: Observed) -> tuple[Reason, str]:

@@ -37,13 +37,20 @@ class WorkQueue(Generic[K]):
     """Keys, in the order in which they came, and the workers that deal with them."""
 
     def __init__(
-        self, handle: Handle[K], *, workers: int, chance: Callable[[], float] = random.random
+        self,
+        handle: Handle[K],
+        *,
+        workers: int,
+        told: Callable[[RetryError], bool] = lambda error: False,
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        self._handle, self._workers, self._chance = handle, workers, chance
+        """`told` says of a failure whether it is that of many jobs, and in the log already."""
+        self._handle, self._workers, self._told, self._chance = handle, workers, told, chance
         self._waiting: OrderedDict[K, None] = OrderedDict()
         self._working: dict[K, float] = {}
         self._again: set[K] = set()
         self._failures: dict[K, int] = {}
+        self._looks: dict[K, asyncio.Event] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
         self._news = asyncio.Event()
         self._open = False
@@ -86,6 +93,10 @@ class WorkQueue(Generic[K]):
             known.cancel()
         self._timers[key] = loop.call_later(seconds, self.add, key)
 
+    async def worked_on(self, key: K) -> None:
+        """Waits until a look at a key has ended; that may be one that had begun before."""
+        await self._looks.setdefault(key, asyncio.Event()).wait()
+
     def in_flight(self) -> int:
         """How many keys are being worked on."""
         return len(self._working)
@@ -108,7 +119,8 @@ class WorkQueue(Generic[K]):
                 again = await self._handle(key)
             except RetryError as error:
                 again = self._delay(key)
-                logger.warning("%s: %s; again in %.1f s", key, error, again)
+                level = logging.DEBUG if self._told(error) else logging.WARNING
+                logger.log(level, "%s: %s; again in %.1f s", key, error, again)
             except Exception:
                 again = self._delay(key)
                 logger.exception("%s: unexpected; again in %.1f s", key, again)
@@ -135,6 +147,8 @@ class WorkQueue(Generic[K]):
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+        if (look := self._looks.pop(key, None)) is not None:
+            look.set()
 
     def _delay(self, key: K) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

@@ -70,5 +70,6 @@ def test_the_reasons_that_end_a_job():
         "NotSuspended", "Suspending", "Suspended", "Retrying", "Preempted", "NodeLost",
         "WorkerDied", "RayHeadDied", "HostOutOfMemory", "CollectiveFailed", "GpuFailed",
         "Unschedulable", "ImagePullFailed", "VolumeMissing", "LaunchRefused", "KubeRayMissing",
-        "AlreadyRunning", "RayNotStarted", "CheckpointFailed", "PortInUse",
+        "AlreadyRunning", "RayNotStarted", "CheckpointFailed", "PortInUse", "NameTaken",
+        "PodsRefused", "PodNotStarted", "StartDeadlineExceeded", "Deleting", "CleanupFailed",
     }  # fmt: skip

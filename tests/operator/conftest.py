@@ -22,8 +22,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.seconds
 
     def _run_once(self):
-        if not self._ready and self._scheduled:
-            self.seconds = max(self.seconds, self._scheduled[0].when())
+        following = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+        if not self._ready and following:
+            self.seconds = max(self.seconds, min(following))
         super()._run_once()
 
 

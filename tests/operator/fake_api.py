@@ -62,6 +62,10 @@ class FakeApi:
         """Called after each write was carried out, likewise."""
         self.writes = 0
         self.kuberay = True
+        self.terminating = False
+        """The namespace is being deleted: nothing new can be made in it."""
+        self.warnings = {}
+        """Messages of warning events, by the name of the object that they are about."""
 
     # What aiohttp's session is to the operator.
 
@@ -97,6 +101,14 @@ class FakeApi:
         plural, namespace, name, _ = self.place(path)
         if plural == "rayjobs" and not self.kuberay:
             return Answer(404, "404 page not found\n")
+        if plural == "namespaces":
+            going = {"deletionTimestamp": "2026-11-25T12:00:00Z"} if self.terminating else {}
+            return Answer(200, {"metadata": {"name": name, **going}})
+        if "fieldSelector" in query:
+            about = query["fieldSelector"].partition(",")[0].removeprefix("involvedObject.name=")
+            texts = self.warnings.get(about, ())
+            events = [{"type": "Warning", "reason": "Failed", "message": one} for one in texts]
+            return Answer(200, {"items": events})
         if name is not None:
             found = self.objects.get((plural, namespace, name))
             return Answer(200, found) if found else self.missing(plural, name)
@@ -118,6 +130,9 @@ class FakeApi:
             return self.apply((plural, namespace, name), sub, query, body)
         if method == "DELETE":
             return self.delete((plural, namespace, name), body["preconditions"]["uid"])
+        if self.terminating and namespace is not None:
+            causes = [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]
+            return failure(403, "unable to create new content", name=namespace, causes=causes)
         return self.create((plural, namespace, body["metadata"]["name"]), body)
 
     def create(self, key, body):
@@ -203,6 +218,8 @@ class FakeApi:
         parts = path.strip("/").split("/")
         parts = parts[2:] if parts[0] == "api" else parts[3:]
         namespace = None
+        if parts[0] == "namespaces" and len(parts) == 2:
+            return "namespaces", None, parts[1], None
         if parts[0] == "namespaces":
             namespace, parts = parts[1], parts[2:]
         return parts[0], namespace, *[*parts[1:], None, None][:2]

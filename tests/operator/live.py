@@ -30,8 +30,8 @@ ACCOUNT_KINDS: Final = (
     "Role",
     "RoleBinding",
 )
-NOT_OF_JOBS: Final = ("leases", "tokenreviews")
-"""What the operator writes for itself: who leads, and whose token came with a report."""
+NOT_OF_JOBS: Final = ("leases", "tokenreviews", "endpointslices")
+"""What the operator writes for itself: who leads, whose token came with a report, where reports go."""
 
 QUICK: Final = {"DARKROOM_BACKOFF_SECONDS": "1"}
 """Shorter waits than a user's; nothing else differs from what the chart sets."""
@@ -40,9 +40,9 @@ Rule = tuple[str, str, str]
 """Group, resource and verb, as RBAC names them."""
 
 
-def rendered(namespace: str) -> list[Document]:
+def rendered(namespace: str, *arguments: str) -> list[Document]:
     """What `helm install` would send, by real helm and with the values that users get."""
-    command = [ensure(["helm"])["helm"], "template", RELEASE, str(CHART)]
+    command = [ensure(["helm"])["helm"], "template", RELEASE, str(CHART), *arguments]
     done = subprocess.run(
         [*command, f"--namespace={namespace}"], capture_output=True, text=True, check=True
     )
@@ -159,6 +159,7 @@ class Installation:
             **QUICK,
             "DARKROOM_POD_NAME": name,
             "DARKROOM_POD_NAMESPACE": self.namespace,
+            "DARKROOM_POD_IP": f"10.1.0.{len(self.operators) + 1}",
             "DARKROOM_PORT": str(port),
             "DARKROOM_METRICS_PORT": str(metrics_port),
             **settings,
@@ -196,10 +197,10 @@ class Installation:
 
 
 @contextmanager
-def installed(cluster: Cluster, folder: Path) -> Iterator[Installation]:
-    """CRDs and the operator's account; all that was started is ended."""
+def installed(cluster: Cluster, folder: Path, *arguments: str) -> Iterator[Installation]:
+    """CRDs and the operator's account, by the chart with helm's `arguments`; what was started is ended."""
     with cluster.namespace("darkroom") as namespace:
-        documents = rendered(namespace)
+        documents = rendered(namespace, *arguments)
         install_crds(cluster, documents)
         cluster.apply(*(one for one in documents if one["kind"] in ACCOUNT_KINDS))
         path = folder / "operator.kubeconfig"

@@ -117,6 +117,8 @@ class Proxy:
         certificate = str(cluster.local.authority.certificate("ca"))
         self._tls = ssl.create_default_context(cafile=certificate)
         self.judge: Judge = lambda call: None
+        self.delay: Callable[[Call], float] = lambda call: 0.0
+        """How many seconds late a call reaches the apiserver."""
         self.drops: Callable[[str, dict[str, Any]], bool] = lambda plural, event: False
         """Whether an event of a watch never arrives."""
         self.down = False
@@ -167,6 +169,8 @@ class Proxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         call = _call(request, body)
+        if call is not None:
+            await asyncio.sleep(self.delay(call))
         fault = self.judge(call) if call is not None else None
         if self.down:
             fault = Fault(How.HANG)

@@ -8,14 +8,16 @@ from fake_api import FakeApi, Killed
 
 from darkroom_api.report import ProgressReport, RunPhase
 from darkroom_operator.cluster import Cluster
-from darkroom_operator.errors import ClusterError
 from darkroom_operator.health import Health
 from darkroom_operator.launchers import KubeRayLauncher
 from darkroom_operator.metrics import Metrics
+from darkroom_operator.observer import Observer
+from darkroom_operator.outages import Outages
 from darkroom_operator.reading import compact, job_key, read_job
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
 from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
+from darkroom_operator.rivals import Rivals
 from darkroom_operator.store import Store
 from darkroom_operator.syncing import Syncer
 from darkroom_operator.times import format_time
@@ -40,6 +42,8 @@ class Rig:
         self.kills = 0
         self.hold = False
         """The trainer stays at half its steps."""
+        self.cleanups_fail = False
+        """The Jobs that remove a model fail."""
         self.start_operator()
 
     def start_operator(self):
@@ -48,12 +52,21 @@ class Rig:
         self.cluster = Cluster(self.api, "https://fake", self.metrics)
         clock = lambda: self.now.timestamp()  # noqa: E731
         self.health = Health(self.settings, self.metrics, clock=clock, wall_clock=clock)
+        launcher = KubeRayLauncher(
+            self.cluster, self.store, self.settings, self.health.kuberay_found
+        )
         self.reconciler = Reconciler(
             cluster=self.cluster,
             store=self.store,
-            launcher=KubeRayLauncher(
-                self.cluster, self.store, self.settings, self.health.kuberay_found
+            launcher=launcher,
+            observer=Observer(
+                cluster=self.cluster,
+                store=self.store,
+                launcher=launcher,
+                settings=self.settings,
+                now=lambda: self.now,
             ),
+            rivals=Rivals(self.cluster, self.settings.identity, clock),
             recorder=Recorder(self.metrics),
             settings=self.settings,
             now=lambda: self.now,
@@ -64,6 +77,7 @@ class Rig:
             health=self.health,
             metrics=self.metrics,
             settings=self.settings,
+            refusals=Outages(clock),
             changed=lambda key: None,
         )
 
@@ -113,7 +127,8 @@ class Rig:
             else:
                 self.move(ray_job["metadata"]["name"], ray_job.get("status", {}))
         for job in self.api.all("jobs"):
-            done = [{"type": "Complete", "status": "True"}]
+            type_ = "Failed" if self.cleanups_fail else "Complete"
+            done = [{"type": type_, "status": "True", "reason": "BackoffLimitExceeded"}]
             self.api.set_status("jobs", job["metadata"]["name"], conditions=done)
 
     def move(self, name, status):
@@ -184,8 +199,4 @@ class Rig:
 
 def sync(rig):
     """A full comparison; whether it succeeded."""
-    try:
-        RUNNER.run(rig.syncer.sync())
-    except ClusterError:
-        return False
-    return True
+    return RUNNER.run(rig.syncer.sync())

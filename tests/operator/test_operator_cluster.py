@@ -19,6 +19,8 @@ from darkroom_operator.errors import (
     ConflictError,
     FencedError,
     GoneError,
+    NamespaceTerminatingError,
+    NameTakenError,
     NotInstalledError,
     RefusedError,
     TooManyRequestsError,
@@ -39,6 +41,11 @@ def status_body(code, message="no", **details):
         (400, status_body(400), RefusedError),
         (401, status_body(401), UnavailableError),
         (403, status_body(403), RefusedError),
+        (
+            403,
+            status_body(403, name="n", causes=[{"reason": "NamespaceTerminating"}]),
+            NamespaceTerminatingError,
+        ),
         (404, status_body(404, name="rex"), GoneError),
         (404, status_body(404), NotInstalledError),
         (404, "404 page not found\n", NotInstalledError),
@@ -89,16 +96,67 @@ def answered(scenario, *answers, write_seconds=10.0, metrics=None):
     return asyncio.run(main()), seen
 
 
-def test_children_are_applied_by_our_field_manager():
+TAKEN = (409, {"reason": "AlreadyExists", "details": {"name": "rex-darkroom"}})
+
+
+def made(*answers, update=True):
+    """The calls by which the job's ConfigMap is made, when these are the answers."""
     manifest = config_map(job(), job().spec)
-    _, ((method, path, headers, body),) = answered(
-        lambda cluster: cluster.apply(manifest), (200, manifest)
+    return answered(lambda cluster: cluster.make(manifest, update=update), *answers)[1]
+
+
+def config_map_of(*owners, **labels):
+    """A ConfigMap of the name that a job needs, with other content."""
+    metadata = {"name": "rex-darkroom", "uid": "u-1", "labels": labels}
+    references = [{"kind": kind, "name": name, "uid": uid} for kind, name, uid in owners]
+    return (200, {"metadata": metadata | {"ownerReferences": references}})
+
+
+def test_a_child_is_created_by_our_field_manager():
+    ((method, path, _, body),) = made((201, {}))
+    assert (method, path) == (
+        "POST",
+        "/api/v1/namespaces/default/configmaps?fieldManager=darkroom-operator",
     )
+    assert json.loads(body) == config_map(job(), job().spec)
+
+
+OURS = [
+    config_map_of(("PersonalizationJob", "rex", UID)),
+    config_map_of(**{"app.kubernetes.io/managed-by": "darkroom-operator"}),
+]
+
+
+@pytest.mark.parametrize("found", OURS, ids=["the job's own", "an orphan of ours"])
+def test_a_child_that_is_there_gets_what_the_manifest_says(found):
+    *_, (method, path, headers, body) = made(TAKEN, found, (200, {}))
     assert method == "PATCH"
     assert path.startswith("/api/v1/namespaces/default/configmaps/rex-darkroom?")
     assert "fieldManager=darkroom-operator&force=true" in path
     assert headers["Content-Type"] == "application/apply-patch+yaml"
-    assert json.loads(body) == manifest
+    assert json.loads(body)["metadata"]["uid"] == "u-1"
+
+
+def test_a_child_that_is_only_to_exist_is_not_written_again():
+    assert [call[0] for call in made(TAKEN, OURS[0], update=False)] == ["POST", "GET"]
+
+
+FOREIGN = [
+    config_map_of(),
+    config_map_of(("Deployment", "rex", UID[::-1])),
+    config_map_of(**{"app.kubernetes.io/managed-by": "Helm"}),
+]
+
+
+@pytest.mark.parametrize("found", FOREIGN, ids=["nobody's", "a Deployment's", "Helm's"])
+def test_what_somebody_else_made_is_named_and_left_alone(found):
+    with pytest.raises(NameTakenError, match="ConfigMap rex-darkroom is in the way"):
+        made(TAKEN, found)
+
+
+def test_a_child_of_an_earlier_job_of_the_name_is_waited_for():
+    with pytest.raises(ConflictError, match="of an earlier job"):
+        made(TAKEN, config_map_of(("PersonalizationJob", "rex", "another")))
 
 
 def test_a_status_carries_what_it_was_decided_on():
@@ -150,7 +208,7 @@ def test_a_list_comes_in_pages_with_our_label():
 def test_a_process_that_does_not_lead_sends_no_write():
     async def scenario(cluster):
         with pytest.raises(FencedError):
-            await cluster.apply(config_map(job(), job().spec))
+            await cluster.make(config_map(job(), job().spec), update=True)
         with pytest.raises(FencedError):
             await cluster.delete(RAY_JOBS, "default", "rex-1", "u-1")
         return await cluster.get(JOBS, "default", "rex")

@@ -19,13 +19,12 @@ from builders import (
 )
 from steps import STOP, after, condition, started, summary, training
 
-from darkroom_api.names import FINALIZER
 from darkroom_api.report import Failure, RunPhase
 from darkroom_api.status import ConditionType, PersonalizationJobStatus, Reason
 from darkroom_operator import conditions
-from darkroom_operator.actions import DeleteJob, Launch, RemoveModel, SetFinalizer, Stop
+from darkroom_operator.actions import DeleteJob, Launch, Stop
 from darkroom_operator.decide import decide
-from darkroom_operator.observed import CleanupState, RunState
+from darkroom_operator.observed import RunState
 from darkroom_operator.settings import LauncherKind, Settings
 
 
@@ -320,37 +319,6 @@ def test_a_lost_status_is_built_up_again_from_what_is_there():
     assert summary(decide(known, NOW, SETTINGS)) == ("True", "Completed")
 
 
-# Deletion.
-
-
-def test_a_deleted_job_needs_nothing():
-    assert decide(replace(training(), job=job(deleting=True)), NOW, SETTINGS).actions == ()
-
-
-def test_the_finalizer_comes_before_the_first_run():
-    decision = decide(observed(output__deletionPolicy="Delete"), NOW, SETTINGS)
-    assert decision.actions == (SetFinalizer(present=True), Launch("rex-1"))
-
-
-def test_a_deleted_model_is_removed_after_the_pods_and_before_the_job():
-    held = job(deleting=True, finalizers=[FINALIZER], output__deletionPolicy="Delete")
-    known = observed(job=held, runs=(run(),), pods=(pod(),))
-    assert decide(known, NOW, SETTINGS).actions == (STOP,)
-    known = replace(known, runs=(), pods=())
-    assert decide(known, NOW, SETTINGS).actions == (RemoveModel(),)
-    running = replace(known, cleanup=CleanupState.RUNNING)
-    assert decide(running, NOW, SETTINGS).actions == ()
-    assert decide(running, NOW, SETTINGS).again_after is not None
-    done = replace(known, cleanup=CleanupState.SUCCEEDED)
-    assert decide(done, NOW, SETTINGS).actions == (SetFinalizer(present=False),)
-
-
-def test_changing_the_policy_back_lets_a_stuck_deletion_go():
-    held = job(deleting=True, finalizers=[FINALIZER])
-    known = observed(job=held, cleanup=CleanupState.FAILED)
-    assert decide(known, NOW, SETTINGS).actions == (SetFinalizer(present=False),)
-
-
 # Writes.
 
 
@@ -391,6 +359,55 @@ def test_only_the_last_ten_attempts_are_listed_and_all_are_counted():
     assert len(status.attempts) == 10
     assert status.attempts[-1].name == "rex-15"
     assert status.retries.infrastructure == 14
+
+
+def test_an_attempt_that_reported_nothing_did_no_step():
+    known = after(replace(training(), runs=(run(RunState.FAILED),), report=report(40)), at=50)
+    known = after(replace(known, runs=()), at=100)
+    ended = after(replace(known, runs=(run(RunState.FAILED, name="rex-2"),)), at=200)
+    first, second = ended.job.status.attempts
+    assert (first.end_step, second.start_step, second.end_step) == (40, 0, 0)
+
+
+def test_a_checkpoint_that_could_not_be_written_is_told_until_one_is():
+    saved = {"checkpoint": checkpoint(25), "checkpoint_failure": "DiskFull: step 50 was not saved"}
+    known = replace(training(), written=NOW + seconds(5))
+    known = replace(known, report=report(50, advanced=NOW + seconds(6), **saved))
+    decision = decide(known, NOW + seconds(6), SETTINGS)
+    assert condition(decision, ConditionType.CHECKPOINTED) == ("False", "CheckpointFailed")
+    message = conditions.find(decision.status, ConditionType.CHECKPOINTED).message
+    assert message == "DiskFull: step 50 was not saved; step 25 is saved"
+    assert [event.reason for event in decision.events] == [Reason.CHECKPOINT_FAILED]
+    known = with_status(known, decision.status)
+    restarted = replace(known, report=None)
+    assert decide(restarted, NOW + seconds(7), SETTINGS).status is None
+    better = report(75, advanced=NOW + seconds(30), checkpoint=checkpoint(75))
+    healed = decide(replace(known, report=better), NOW + seconds(30), SETTINGS)
+    assert condition(healed, ConditionType.CHECKPOINTED) == ("True", "CheckpointWritten")
+    assert healed.events == ()
+
+
+def test_a_namespace_that_is_being_deleted_gets_no_new_attempt():
+    known = after(replace(training(), runs=(run(RunState.FAILED),)), at=50)
+    decision = decide(replace(known, runs=(), terminating=True), NOW + seconds(100), SETTINGS)
+    assert (summary(decision), decision.actions) == (("Unknown", "Deleting"), ())
+    assert len(decision.status.attempts) == 1
+
+
+def test_a_status_names_the_operator_that_wrote_it():
+    known = after(observed())
+    assert known.job.status.operator == "default/darkroom-operator"
+
+
+def test_a_job_of_an_operator_that_is_gone_gets_the_name_of_its_new_one():
+    status = training().job.status.model_copy(update={"operator": "old/darkroom-operator"})
+    decision = decide(with_status(training(), status), NOW + seconds(30), SETTINGS)
+    assert decision.status.operator == "default/darkroom-operator"
+
+
+def test_a_status_from_before_operators_had_names_is_not_written_for_that_alone():
+    status = training().job.status.model_copy(update={"operator": None})
+    assert decide(with_status(training(), status), NOW + seconds(30), SETTINGS).status is None
 
 
 def test_a_report_of_an_earlier_attempt_changes_nothing():

@@ -8,12 +8,11 @@ from builders import (
     SETTINGS,
     job,
     observed,
-    pod,
     run,
     seconds,
     with_status,
 )
-from steps import QUEUED, after, condition, started, summary, training
+from steps import QUEUED, STOP, after, condition, started, summary, training
 
 from darkroom_api.status import ConditionType
 from darkroom_operator import conditions
@@ -123,8 +122,12 @@ def test_a_missing_config_map_is_waited_for_and_named():
     assert decide(known, NOW + seconds(60), SETTINGS).actions == (Launch("rex-1"),)
 
 
+def refused(kind, message, action=Launch("rex-1")):  # noqa: B008 - frozen
+    return Refusal(kind=kind, action=action, message=message, time=NOW)
+
+
 def test_a_missing_kuberay_is_a_condition_with_the_command_that_installs_it():
-    refusal = Refusal(kind=RefusalKind.NOT_INSTALLED, message="404", time=NOW)
+    refusal = refused(RefusalKind.NOT_INSTALLED, "404")
     known = after(observed(), refusal=refusal)
     decision = decide(known, NOW + seconds(1), SETTINGS)
     assert summary(decision) == ("Unknown", "KubeRayMissing")
@@ -135,7 +138,7 @@ def test_a_missing_kuberay_is_a_condition_with_the_command_that_installs_it():
 
 
 def test_a_refused_launch_says_why_and_is_tried_again():
-    refusal = Refusal(kind=RefusalKind.REFUSED, message="exceeded quota: pods", time=NOW)
+    refusal = refused(RefusalKind.REFUSED, "exceeded quota: pods")
     decision = decide(after(observed(), refusal=refusal), NOW + seconds(1), SETTINGS)
     assert summary(decision) == ("Unknown", "LaunchRefused")
     assert "exceeded quota" in conditions.find(decision.status, ConditionType.STARTED).message
@@ -146,10 +149,21 @@ def test_a_run_that_kuberay_finds_invalid_ends_the_job():
     assert summary(decide(known, NOW, SETTINGS)) == ("False", "NotSupported")
 
 
-def test_what_pods_lack_is_told_after_a_while():
-    trouble = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
-    known = replace(started(), pods=(pod(trouble=trouble),))
-    assert decide(known, NOW + seconds(5), SETTINGS).again_after == seconds(15)
-    decision = decide(known, NOW + seconds(20), SETTINGS)
-    assert summary(decision) == ("Unknown", "Unschedulable")
-    assert "no node has a free GPU" in decision.events[0].message
+def test_an_object_in_the_way_is_named_and_waited_for():
+    refusal = refused(RefusalKind.NAME_TAKEN, "ConfigMap rex-darkroom is in the way")
+    decision = decide(after(observed(), refusal=refusal), NOW + seconds(1), SETTINGS)
+    assert summary(decision) == ("Unknown", "NameTaken")
+    assert "ConfigMap rex-darkroom" in decision.events[0].message
+    assert (decision.actions, decision.again_after) == ((), seconds(59))
+
+
+def test_a_run_that_cannot_be_stopped_is_told_and_tried_again():
+    spec = job(runPolicy__suspend=True).spec
+    known = training()
+    known = replace(known, job=replace(known.job, spec=spec))
+    known = after(known, at=20, refusal=refused(RefusalKind.REFUSED, "forbidden", STOP))
+    decision = decide(known, NOW + seconds(21), SETTINGS)
+    assert summary(decision) == ("Unknown", "LaunchRefused")
+    assert "rex-1 can't be stopped: forbidden" in decision.events[0].message
+    assert (decision.actions, decision.again_after) == ((), seconds(39))
+    assert decide(known, NOW + seconds(60), SETTINGS).actions == (STOP,)

@@ -1,7 +1,8 @@
 """Every call of every life cycle on a real apiserver: the operator is killed before and after it, and it
 fails in every way. It ends as if nothing had: the same status, the same objects, no run twice.
 
-The jobs of all cases live side by side, so each fault and each kill also happens to neighbours.
+The jobs of all cases live side by side, so each fault and each kill also happens to neighbours. One life
+meets all of them in every run; all lives meet each of them in turn.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections import Counter
 from itertools import product
 
 import pytest
-from lives import LIVES, ends
+from lives import LIVES, ends, fail_and_retry
 from proxy import Fault, How, proxied
 from stage import Actor, owner_of, play, settled, staged
 from world import installation_fixture  # noqa: F401 - a fixture
@@ -65,9 +66,9 @@ def upgrading(stage, actors):
     return tick
 
 
-def undisturbed(stage):
+def undisturbed(stage, chosen):
     """The calls of each life, each once, and its end."""
-    actors = {Actor(stage, f"calm{index}"): life for index, life in enumerate(LIVES)}
+    actors = {Actor(stage, f"calm{index}"): life for index, life in enumerate(chosen)}
     lives = {actor: life(actor) for actor, life in actors.items()}
     play(stage, lives, upgrading(stage, actors))
     settled(stage)
@@ -92,7 +93,7 @@ def struck(stage, faults, calm, tick):
     A job meets one fault at every `APART`th call, so that it has recovered before the next.
     """
     actors, about = {}, {}
-    for life, fault, first in product(LIVES, faults, range(APART)):
+    for life, fault, first in product(calm, faults, range(APART)):
         calls = calm[life][0][first::APART]
         actor = Actor(stage, f"job{len(actors)}")
         actors[actor], about[actor.name] = life, (life, fault, calls)
@@ -141,25 +142,34 @@ def stage_fixture(api_cluster, installation):
         yield stage
 
 
-def test_an_error_at_any_call_changes_nothing(stage):
-    calm = undisturbed(stage)
-    about = struck(stage, FAULTS, calm, lambda: None)
+def rows(faults):
+    """A life of two attempts with all faults; all lives with each."""
+    yield pytest.param([fail_and_retry], faults, id="one life")
+    for name, fault in faults.items():
+        yield pytest.param(LIVES, {name: fault}, id=name, marks=pytest.mark.exhaustive)
+
+
+@pytest.mark.parametrize(("chosen", "faults"), rows(FAULTS))
+def test_an_error_at_any_call_changes_nothing(stage, chosen, faults):
+    calm = undisturbed(stage, chosen)
+    about = struck(stage, faults, calm, lambda: None)
     assert_the_same_ends(stage, calm, about)
-    print(f"{counted(calm)} calls, {faults(about)} faults")
+    print(f"{counted(calm)} calls, {number_of_faults(about)} faults")
 
 
-def test_a_kill_at_any_call_changes_nothing(stage):
-    calm = undisturbed(stage)
+@pytest.mark.parametrize(("chosen", "kills"), rows(KILLS))
+def test_a_kill_at_any_call_changes_nothing(stage, chosen, kills):
+    calm = undisturbed(stage, chosen)
     stage.spare = stage.start()
-    about = struck(stage, KILLS, calm, Executioner(stage))
+    about = struck(stage, kills, calm, Executioner(stage))
     assert_the_same_ends(stage, calm, about)
-    assert stage.ended_calls == faults(about)
-    print(f"{counted(calm)} calls, {faults(about)} kills, of {stage.kills} processes")
+    assert stage.ended_calls == number_of_faults(about)
+    print(f"{counted(calm)} calls, {number_of_faults(about)} kills, of {stage.kills} processes")
 
 
 def counted(calm):
     return sum(len(calls) for calls, _ in calm.values())
 
 
-def faults(about):
+def number_of_faults(about):
     return sum(len(calls) for _, _, calls in about.values())

@@ -106,13 +106,16 @@ def test_what_a_worker_could_not_name_is_named_from_its_words():
     ],
 )  # fmt: skip
 def test_what_to_do_about_a_pod_that_no_node_takes(text, advice):
-    found = trouble_of([text])
+    found = trouble_of(None, [text])
     assert found.reason is Reason.UNSCHEDULABLE
     assert advice in found.message
 
 
-def test_trouble_that_is_none_is_not_told():
-    assert trouble_of(["", "something new"]) is None
+def test_of_several_troubles_one_that_is_known_is_told():
+    assert trouble_of(None, []) is None
+    assert trouble_of(None, ["something new"]).message == "something new"
+    found = trouble_of(None, ["something new", "ErrImagePull: not found"])
+    assert found.reason is Reason.IMAGE_PULL_FAILED
 
 
 @pytest.mark.parametrize(("text", "line"), [("", ""), ("a", "a"), ("a\nb c ", "b c"), ("a\n", "")])

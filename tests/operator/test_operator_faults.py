@@ -207,7 +207,7 @@ def test_a_ray_job_that_somebody_else_made_is_left_alone():
         "spec": {"entrypoint": "theirs"},
     }
     rig.api.create(("rayjobs", "default", "rex-1"), foreign)
-    rig.until(lambda rig: rig.word() == "LaunchRefused")
+    rig.until(lambda rig: rig.word() == "NameTaken")
     assert rig.api.objects["rayjobs", "default", "rex-1"]["spec"] == {"entrypoint": "theirs"}
 
 
@@ -240,7 +240,7 @@ def test_a_launch_is_not_repeated_for_a_job_that_is_gone():
     rig = Rig()
     rig.api.make_job()
     rig.api.after = lambda number, method, path: (
-        aiohttp.ServerDisconnectedError() if path.endswith("/rayjobs/rex-1") else None
+        aiohttp.ServerDisconnectedError() if path.endswith("/rayjobs") else None
     )
     rig.watch()
     with pytest.raises(RetryError):

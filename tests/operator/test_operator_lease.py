@@ -2,17 +2,19 @@
 
 import asyncio
 import copy
+import time
 
 import pytest
 from builders import NOW
 
-from darkroom_operator.errors import ConflictError, UnavailableError
+from darkroom_operator.errors import ConflictError, RefusedError, UnavailableError
 from darkroom_operator.lease import (
     LEASE_SECONDS,
     RENEW_DEADLINE_SECONDS,
     RENEW_SECONDS,
     WATCH_SECONDS,
     Election,
+    boot_seconds,
 )
 
 
@@ -262,3 +264,78 @@ def test_a_lease_that_cannot_be_had_is_no_leadership(virtual, error):
         return one.leads
 
     assert virtual(main()) is False
+
+
+def test_a_machine_that_slept_does_not_believe_that_it_still_leads(virtual):
+    """Timers stand still meanwhile, and the renewal that is due comes later than the writes."""
+    changes, slept = [], [0.0]
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        one = Election(
+            SharedLease().seen_by("a"),
+            name="l",
+            namespace="n",
+            identity="a",
+            clock=lambda: loop.time() + slept[0],
+            on_change=changes.append,
+        )
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(5)
+        before = one.leads
+        slept[0] = 60.0
+        woken = one.leads, one.write_seconds()
+        await asyncio.sleep(5)
+        task.cancel()
+        return before, woken, one.leads
+
+    assert virtual(main()) == (True, (False, 0.0), True)
+    assert changes == [True]  # it was nobody else's meanwhile
+
+
+def test_the_clock_of_the_election_counts_the_sleep_of_the_machine():
+    """By this clock, which the machine's own suspension does not stop."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= boot_seconds() <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def test_a_lease_that_is_refused_is_told_once_a_minute(virtual, caplog):
+    class Refusing:
+        async def read(self):
+            raise RefusedError("leases is forbidden")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        one = Election(Refusing(), name="l", namespace="n", identity="a", clock=loop.time)
+        task = asyncio.create_task(one.run())
+        await asyncio.sleep(119)
+        task.cancel()
+
+    virtual(main())
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first == "no access to the Lease n/l: leases is forbidden"
+    assert second.startswith("no access to the Lease n/l for 60 s")
+
+
+def test_an_apiserver_that_is_away_is_told_by_who_calls_it(virtual, caplog):
+    unanswered = []
+
+    class Slow:
+        async def read(self):
+            await asyncio.sleep(60)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        one = Election(
+            Slow(),
+            name="l",
+            namespace="n",
+            identity="a",
+            clock=loop.time,
+            unanswered=unanswered.append,
+        )
+        await one.turn()
+
+    virtual(main())
+    assert unanswered == ["the Lease is not answered in 4.5 s"]
+    assert caplog.records == []

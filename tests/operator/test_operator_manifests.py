@@ -49,7 +49,7 @@ def made_for(name, settings=SETTINGS):
     attempt = f"{job.key.name}-2"
     found = [*children(job, job.spec, settings), ray_job(job, job.spec, attempt, settings)]
     if job.spec.output.deletion_policy == "Delete":
-        found.append(cleanup_job(job, job.spec, settings))
+        found.append(cleanup_job(job, job.spec, 1, settings))
     return found
 
 

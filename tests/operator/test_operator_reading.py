@@ -14,6 +14,7 @@ from darkroom_operator.reading import (
     read_job,
     read_pod,
     read_ray_job,
+    read_warnings,
 )
 from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
 from darkroom_operator.store import EVIDENCE_KEPT, Store
@@ -126,6 +127,26 @@ def test_success_is_complete_and_succeeded_and_nothing_else(deployment, job, sus
     assert read_ray_job(raw_run(deployment, job, suspend=suspend)).state is state
 
 
+def test_what_kuberay_says_of_pods_that_it_cannot_make_is_one_line():
+    raw = raw_run("Initializing")
+    said = "FailedCreateHeadPod"
+    words = f'{said}\npods "a" is forbidden: exceeded quota: q'
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": said, "message": words}
+    raw["status"]["rayClusterStatus"] = {"conditions": [condition]}
+    assert read_ray_job(raw).trouble == 'pods "a" is forbidden: exceeded quota: q'
+    raw["status"]["rayClusterStatus"]["conditions"][0]["status"] = "False"
+    assert read_ray_job(raw).trouble is None
+
+
+def test_of_events_the_warnings_count_in_their_order():
+    events = [
+        {"type": "Warning", "reason": "B", "message": "b", "lastTimestamp": "2026-11-25T12:00:09Z"},
+        {"type": "Normal", "reason": "Pulled", "message": "c"},
+        {"type": "Warning", "reason": "A", "message": "a", "eventTime": "2026-11-25T12:00:01.5Z"},
+    ]
+    assert read_warnings(events) == ["A: a", "B: b"]
+
+
 def test_a_ray_job_that_is_being_deleted_is_stopping_whatever_it_says():
     gone = raw_run("Complete", "SUCCEEDED", deletionTimestamp="2026-11-25T12:00:00Z")
     assert read_ray_job(gone).state is RunState.STOPPING
@@ -186,8 +207,8 @@ def test_a_pod_without_our_label_is_none_of_ours():
     ],
 )
 def test_how_far_a_removal_is(conditions, state):
-    assert read_cleanup({"status": {"conditions": conditions}}) is state
-    assert read_cleanup(None) is CleanupState.ABSENT
+    raw = {"metadata": {"name": "rex-cleanup"}, "status": {"conditions": conditions}}
+    assert read_cleanup(raw).state is state
 
 
 # The store.

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from builders import KEY, MODEL, NOW, report
+from builders import KEY, MODEL, NOW, raw_spec, report
 
 from darkroom_api.names import PROGRESS_AUDIENCE
 from darkroom_api.report import RunPhase
@@ -55,6 +55,7 @@ class Setup:
     def __init__(self):
         self.store, self.metrics, self.reviews = Store(), Metrics(), Reviews()
         self.leads, self.time, self.told = True, 1000.0, []
+        self.looked = asyncio.Event()
         self.health = Health(
             Settings(), self.metrics, clock=lambda: self.time, wall_clock=lambda: self.time
         )
@@ -65,6 +66,7 @@ class Setup:
             metrics=self.metrics,
             leads=lambda: self.leads,
             told=self.told.append,
+            worked_on=self.worked_on,
             clock=lambda: self.time,
         )
         labels = {"darkroom.dev/job": "rex", "darkroom.dev/attempt": "rex-1"}
@@ -72,6 +74,11 @@ class Setup:
         self.store.see(PODS, {"metadata": metadata | {"resourceVersion": "1"}})
         metadata = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": "1"}
         self.store.see(JOBS, {"metadata": metadata, "spec": {}})
+
+    async def worked_on(self, key):
+        assert key == KEY
+        self.looked.clear()
+        await self.looked.wait()
 
 
 def served(scenario):
@@ -131,37 +138,53 @@ def test_what_is_no_report_is_refused(body):
     assert put(body=body)[0] == 422
 
 
+LAST = report(model=MODEL).body.model_dump_json(by_alias=True)
+
+
+def see_job(setup, version, *, status=None, spec=None, **metadata):
+    """The job as a watch or the answer to our own write brings it; its first attempt is open."""
+    attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
+    known = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": version}
+    raw = {"metadata": known | metadata, "spec": spec or {}}
+    setup.store.see(JOBS, raw | {"status": {"attempts": [attempt], **(status or {})}})
+
+
 def test_a_model_is_taken_when_it_is_in_the_status():
     """Its report is the last: if it were lost with this process, nobody would tell of it again."""
-    body = report(model=MODEL).body.model_dump_json(by_alias=True)
-    attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
-
-    def see(setup, version, **status):
-        metadata = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": version}
-        status = {"attempts": [attempt], **status}
-        setup.store.see(JOBS, {"metadata": metadata, "spec": {}, "status": status})
 
     async def scenario(client, setup):
-        see(setup, "2")
-        sent = asyncio.create_task(client.put(PATH, data=body, headers=GOOD))
-        done, _ = await asyncio.wait([sent], timeout=0.3)
-        see(setup, "3", model=MODEL.model_dump(by_alias=True))
+        see_job(setup, "2")
+        sent = asyncio.create_task(client.put(PATH, data=LAST, headers=GOOD))
+        while not setup.told:
+            await asyncio.sleep(0)
+        setup.looked.set()  # a look that had begun before the report came
+        done, _ = await asyncio.wait([sent], timeout=0.1)
+        see_job(setup, "3", status={"model": MODEL.model_dump(by_alias=True)})
+        setup.looked.set()
         return done, (await sent).status
 
     assert served(scenario) == (set(), 204)
 
 
 def test_a_model_that_does_not_get_into_the_status_is_sent_again(monkeypatch):
-    monkeypatch.setattr(server, "LOOKS", 2)
-    body = report(model=MODEL).body.model_dump_json(by_alias=True)
-    attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
+    monkeypatch.setattr(server, "PUBLISH_SECONDS", 0.1)
+    assert put(body=LAST, before=lambda setup: see_job(setup, "2"))[0] == 503
 
-    def begun(setup):
-        metadata = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": "2"}
-        status = {"attempts": [attempt]}
-        setup.store.see(JOBS, {"metadata": metadata, "spec": {}, "status": status})
 
-    assert put(body=body, before=begun)[0] == 503
+@pytest.mark.parametrize(
+    ("policy", "going", "status"),
+    [("Delete", True, 410), ("Delete", False, 204), ("Retain", True, 204)],
+)
+def test_who_trains_what_is_to_be_removed_is_told_so(policy, going, status):
+    """Nothing need be saved then."""
+
+    def deleted(setup):
+        deletion = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if going else {}
+        see_job(setup, "2", spec=raw_spec(output__deletionPolicy=policy), **deletion)
+
+    found, setup = put(before=deleted)
+    assert found == status
+    assert setup.told == ([KEY] if status == 204 else [])
 
 
 def test_a_report_that_is_too_large_is_refused():

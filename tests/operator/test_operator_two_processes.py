@@ -13,10 +13,14 @@ from proxy import Fault, How, proxied
 from world import World, installation_fixture, settle  # noqa: F401 - a fixture
 
 from darkroom_cluster.cluster import wait_for
+from darkroom_operator.lease import RENEW_DEADLINE_SECONDS
 
 KILLED_SECONDS = 15.0
 ENDED_SECONDS = 2.0
 TRIES = 4
+LATE_SECONDS = 4.0
+"""A look at the Lease may take 4.5 s, and the next begins 2 s after it: the renewal is 10 s old then."""
+MOST_JOBS = 200
 NAMES = ("first", "second")
 
 
@@ -145,6 +149,19 @@ def test_a_leader_that_slept_writes_nothing_when_it_wakes(pair):
     assert set(world.admin.ray_jobs(world.namespace)) == {"mascot-1", "new-1", "asleep-2"}
 
 
+def test_reports_of_progress_are_sent_to_who_leads(pair):
+    place = f"--namespace={pair.installation.namespace}"
+
+    def address():
+        (found,) = pair.installation.cluster.items("endpointslices", place)
+        (endpoint,) = found["endpoints"]
+        return endpoint["addresses"]
+
+    wait_for(lambda: address() == ["10.1.0.1"], "the first one's address")
+    pair.first.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: address() == ["10.1.0.2"], "the second one's address")
+
+
 def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair):
     """It does not hear of the other: it stops because its own time is up."""
     world = pair.world
@@ -162,6 +179,45 @@ def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair):
     goes_on(pair)
     wait_for(lambda: pair.first.readiness() == "standby", "a second one that stands by")
     assert pair.writes("first", since) == []
+
+
+def test_one_that_slept_alone_forgets_nothing(pair):
+    """Nobody took its place: it leads again, and deals with what came meanwhile and what was under way."""
+    world = pair.world
+    pair.second.stop(signal.SIGKILL)
+    world.create()
+    world.ray_job()
+    pair.first.process.send_signal(signal.SIGSTOP)
+    try:
+        world.create("new")
+        world.says("mascot-1", "Running", "RUNNING")
+        settle(RENEW_DEADLINE_SECONDS + 1)  # so that it may not write when it wakes
+    finally:
+        pair.first.process.send_signal(signal.SIGCONT)
+    world.word("Training")
+    world.ray_job("new-1")
+    goes_on(pair)
+
+
+def test_a_job_that_comes_while_renewals_are_late_is_dealt_with(pair):
+    """One late renewal forbids writes and does not end the lead: nothing else would bring the job back."""
+    world = pair.world
+    pair.second.stop(signal.SIGKILL)
+    pair.proxies[0].delay = lambda call: LATE_SECONDS if call.method == "PUT" else 0.0
+
+    def fenced():
+        return re.search(r'^darkroom_reconcile_total\{.*outcome="fenced"', first.metrics(), re.M)
+
+    first, made = pair.first, []
+    while not fenced():
+        made.append(f"late-{len(made)}")
+        world.create(made[-1])
+        settle(0.2)
+        assert len(made) < MOST_JOBS
+    pair.proxies[0].delay = lambda call: 0.0
+    for name in made:
+        world.ray_job(f"{name}-1")
+    assert leading(first.log) == ["leading"]
 
 
 def leading(log: Path):

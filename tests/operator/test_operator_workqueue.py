@@ -225,3 +225,48 @@ def test_jitter_shortens_a_wait_by_a_fifth_at_most(virtual):
 
     virtual(main())
     assert len(tries) == 2
+
+
+def test_a_failure_that_is_told_for_all_is_not_told_for_each(virtual, caplog):
+    async def handle(key):
+        raise RetryError(f"{key} failed")
+
+    async def main():
+        queue = WorkQueue(handle, workers=1, told=lambda error: str(error).startswith("a"))
+        queue.open()
+        task = asyncio.create_task(queue.run())
+        queue.add("a")
+        queue.add("b")
+        await asyncio.sleep(10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    virtual(main())
+    assert "b failed" in caplog.text
+    assert "a failed" not in caplog.text
+
+
+def test_who_waits_for_a_look_is_woken_when_it_has_ended_well_or_badly(virtual):
+    woken = []
+
+    async def handle(key):
+        await asyncio.sleep(1)
+        if key == "bad":
+            raise RetryError("not yet")
+
+    async def wait(queue, key):
+        await queue.worked_on(key)
+        woken.append((key, now()))
+
+    async def main():
+        async with working(handle) as queue:
+            waiting = [asyncio.create_task(wait(queue, key)) for key in ("a", "a", "bad", "never")]
+            await asyncio.sleep(1)
+            queue.add("a")
+            queue.add("bad")
+            await asyncio.sleep(5)
+            for task in waiting:
+                task.cancel()
+
+    virtual(main())
+    assert sorted(woken) == [("a", 2.0), ("a", 2.0), ("bad", 2.0)]

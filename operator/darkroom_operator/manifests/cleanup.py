@@ -20,12 +20,14 @@ DEADLINE_SECONDS: Final = 600
 """Longest time for it: deleting some gigabytes takes seconds."""
 
 
-def cleanup_name(job: Job) -> str:
-    """Name of the Job."""
-    return f"{job.key.name}-cleanup"
+def cleanup_name(job: Job, number: int) -> str:
+    """Name of the Job of a try, from 1. Each try has its own: the operator needs no right to delete one."""
+    return f"{job.key.name}-cleanup" if number == 1 else f"{job.key.name}-cleanup-{number}"
 
 
-def cleanup_job(job: Job, spec: PersonalizationJobSpec, settings: Settings) -> Manifest:
+def cleanup_job(
+    job: Job, spec: PersonalizationJobSpec, number: int, settings: Settings
+) -> Manifest:
     """Removes two folders of the output's claim."""
     model = f"{path_of(spec.output.uri)}/{job.key.namespace}/{job.key.name}"
     claim = claim_of(spec.output.uri)
@@ -41,7 +43,7 @@ def cleanup_job(job: Job, spec: PersonalizationJobSpec, settings: Settings) -> M
         "securityContext": restricted_container(),
         "volumeMounts": [{"name": "models", "mountPath": f"{VOLUMES_DIR}/{claim}"}],
     }
-    meta = metadata(job, cleanup_name(job))
+    meta = metadata(job, cleanup_name(job, number))
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -6,8 +6,10 @@ from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.names import (
     API_VERSION,
     ATTEMPT_LABEL,
+    FIELD_MANAGER,
     JOB_LABEL,
     KIND,
+    MANAGED_BY_LABEL,
     QUEUE_LABEL,
     QUEUE_PRIORITY_LABEL,
 )
@@ -36,7 +38,7 @@ def labels(job: Job, attempt: str | None = None) -> dict[str, str]:
     found = {
         "app.kubernetes.io/name": "darkroom",
         "app.kubernetes.io/component": "trainer",
-        "app.kubernetes.io/managed-by": "darkroom-operator",
+        MANAGED_BY_LABEL: FIELD_MANAGER,
         JOB_LABEL: job.key.name,
     }
     return found if attempt is None else found | {ATTEMPT_LABEL: attempt}

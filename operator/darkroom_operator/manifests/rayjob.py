@@ -1,9 +1,12 @@
 """The RayJob of an attempt, for KubeRay 1.6 and 1.7."""
 
+import hashlib
 from typing import Final
 
+from pydantic_core import to_json
+
 from darkroom_api.job import PersonalizationJobSpec
-from darkroom_api.names import JOB_FILE
+from darkroom_api.names import JOB_FILE, RENDERED_ANNOTATION
 from darkroom_operator.manifests.common import Manifest, metadata, queue_labels
 from darkroom_operator.manifests.pods import pod_template
 from darkroom_operator.observed import Job
@@ -34,23 +37,40 @@ def ray_job(job: Job, spec: PersonalizationJobSpec, attempt: str, settings: Sett
         "template": pod_template(job, spec, attempt, settings, head=False),
     }
     meta = metadata(job, attempt, attempt=attempt)
+    body = {
+        "entrypoint": ENTRYPOINT,
+        "submissionMode": "HTTPMode",
+        "backoffLimit": 0,
+        "shutdownAfterJobFinishes": True,
+        "rayClusterSpec": {
+            "rayVersion": settings.ray_version,
+            "authOptions": {"mode": "token"},
+            "headGroupSpec": head,
+            "workerGroupSpecs": [workers],
+        },
+    }
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": meta | {"labels": meta["labels"] | queue_labels(job)},
-        "spec": {
-            "entrypoint": ENTRYPOINT,
-            "submissionMode": "HTTPMode",
-            "backoffLimit": 0,
-            "shutdownAfterJobFinishes": True,
-            "rayClusterSpec": {
-                "rayVersion": settings.ray_version,
-                "authOptions": {"mode": "token"},
-                "headGroupSpec": head,
-                "workerGroupSpecs": [workers],
-            },
+        "metadata": meta
+        | {
+            "labels": meta["labels"] | queue_labels(job),
+            "annotations": {RENDERED_ANNOTATION: _digest(body)},
         },
+        "spec": body,
     }
+
+
+def rendered_digest(
+    job: Job, spec: PersonalizationJobSpec, attempt: str, settings: Settings
+) -> str:
+    """What the RayJob of an attempt would be annotated with if it were made now."""
+    annotations = ray_job(job, spec, attempt, settings)["metadata"]["annotations"]
+    return str(annotations[RENDERED_ANNOTATION])
+
+
+def _digest(body: Manifest) -> str:
+    return hashlib.sha256(to_json(body)).hexdigest()[:16]
 
 
 def _start_params(*, cpus: int) -> dict[str, str]:
