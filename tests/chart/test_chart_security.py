@@ -7,7 +7,7 @@ from darkroom_api.names import ATTEMPT_LABEL, OPERATORS_NAMESPACE
 JOBS = {
     ("darkroom.dev", "personalizationjobs"): {"get", "list", "watch", "patch", "delete"},
     ("darkroom.dev", "personalizationjobs/status"): {"patch"},
-    ("ray.io", "rayjobs"): {"get", "list", "watch", "create", "patch", "delete"},
+    ("ray.io", "rayjobs"): {"get", "list", "watch", "create", "delete"},
     ("", "pods"): {"list", "watch"},
     ("", "events"): {"list"},
     ("", "namespaces"): {"get"},

@@ -74,7 +74,12 @@ def environment(documents: list[Document]) -> dict[str, str]:
 
 def granted(documents: list[Document]) -> set[Rule]:
     """What the roles that are bound to the operator allow."""
-    bound = {one["roleRef"]["name"] for one in documents if one["kind"].endswith("RoleBinding")}
+    bound = {
+        one["roleRef"]["name"]
+        for one in documents
+        if one["kind"].endswith("RoleBinding")
+        and any(subject["kind"] == "ServiceAccount" for subject in one["subjects"])
+    }
     return {
         (group, resource, verb)
         for document in documents

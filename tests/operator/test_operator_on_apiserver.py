@@ -11,9 +11,11 @@ import threading
 from live import granted
 from world import (  # noqa: F401 - fixtures
     LABEL,
+    MERGE,
     Admin,
     installation_fixture,
     job_document,
+    jobs_path,
     operator_fixture,
     settle,
     world_fixture,
@@ -145,8 +147,24 @@ def report_progress(world, operator):
     subprocess.run([*command, *headers, "--data", json.dumps(report)], check=True)
 
 
+def be_in_trouble(world):
+    """A pod that does not start: events are asked for. A job of another operator: its Lease is."""
+    labels = {LABEL: "stuck", "darkroom.dev/attempt": "stuck-1"}
+    metadata = {"name": "stuck", "namespace": world.namespace, "labels": labels}
+    spec = {"containers": [{"name": "ray", "image": "none"}]}
+    world.create("stuck")
+    world.ray_job("stuck-1")
+    world.cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    world.create("foreign", runPolicy={"suspend": True})
+    world.word("Suspended", "foreign")
+    path = f"{jobs_path(world.namespace)}/foreign/status"
+    world.admin.call("PATCH", path, {"status": {"operator": "elsewhere/darkroom"}}, kind=MERGE)
+    world.patch("foreign", suspend=False)
+
+
 def every_right(installation, operator, world):
     """Lives in which the operator needs all that it may do."""
+    be_in_trouble(world)
     photos = {"metadata": {"name": "photos", "namespace": world.namespace}}
     world.cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}} | photos)
     subject = job_document("", "")["spec"]["subject"] | {"images": {"configMap": "photos"}}
@@ -180,7 +198,8 @@ def test_it_does_what_it_may_and_may_what_it_does(installation, operator, world)
 
     def refreshed():
         seen = {(one.verb, one.resource) for one in installation.requests()}
-        return {("get", "personalizationjobs"), ("get", "rayjobs")} <= seen
+        wanted = {("get", "personalizationjobs"), ("get", "rayjobs"), ("list", "events")}
+        return wanted <= seen
 
     while not refreshed():
         provoke_conflicts(world)
@@ -189,6 +208,15 @@ def test_it_does_what_it_may_and_may_what_it_does(installation, operator, world)
         )
         wait_for(lambda: not world.products("busy"), "end of what the job had")
     assert operator.stop() == 0
+    again = installation.start(DARKROOM_RESYNC_SECONDS="1")
+    again.wait("leading")
+
+    def compared():
+        seen = {(one.verb, one.resource) for one in installation.requests()}
+        return ("get", "endpointslices") in seen
+
+    wait_for(compared, "a look at where reports go")
+    assert again.stop() == 0
     settle()  # a watch is in the log when it has ended
     requests = [one for one in installation.requests() if not one.resource.startswith("/")]
     assert not [one for one in requests if one.code in (401, 403)]

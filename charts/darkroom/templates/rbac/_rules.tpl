@@ -21,7 +21,7 @@ mount, from the kubelet.
   verbs: [list]
 - apiGroups: [ray.io]
   resources: [rayjobs]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 # get: whose it is, and the photos that a job names
 - apiGroups: [""]
   resources: [configmaps]
