@@ -47,15 +47,17 @@ check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/python -m darkroom_api --check
 	$(BIN)/python -m darkroom.reference --check
 	$(BIN)/python charts/render.py --check
+	$(BIN)/python hack/render_map.py --check
 
 format: setup ## Format the code and mend what ruff can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-crds: setup ## Render the CRD and the reference pages from the models and the command
+crds: setup ## Render the CRD, the reference pages and the map from the code
 	$(BIN)/python -m darkroom_api
 	$(BIN)/python -m darkroom.reference
 	$(BIN)/python charts/render.py
+	$(BIN)/python hack/render_map.py
 
 requirements: setup ## Renew requirements/*.txt from pyproject.toml
 	hack/compile-requirements.sh
