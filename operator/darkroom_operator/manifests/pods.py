@@ -44,11 +44,21 @@ POD_LOG: Final = "/proc/1/fd/1"
 ROLE_LABEL: Final = "darkroom.dev/role"
 """`head` or `worker`."""
 
+LOOKS: Final = 20
+"""Looks, two a second, for a `running` that its driver has touched: the driver does it every second."""
+
 SAVE_AND_GO: Final = (
-    f'[ -d "$0" ] || exit 0; echo preStop > "$0/{STOP_FILE}";'
-    f' while [ -e "$0/{RUNNING_FILE}" ]; do sleep 1; done'
+    f'if [ -d "$0" ]; then echo preStop > "$0/{STOP_FILE}"; left={LOOKS};'
+    f' while [ $left -gt 0 ] && now=$(stat -c %y "$0/{RUNNING_FILE}" 2> /dev/null); do'
+    f' [ "$now" = "$seen" ] || left={LOOKS}; seen=$now left=$((left - 1)); sleep 0.5; done; fi;'
+    ' until grep -q "^SigCgt:.*[4-7c-f]...\\$" "/proc/$1/status"; do sleep 0.5; done'
 )
-"""Asks the run to save, and keeps the pod until the driver has ended; kubelet sets the limit."""
+"""Asks the run to save, and keeps the pod until the driver has ended, or is seen to be dead.
+
+Only changes of the file's time count: clocks of nodes differ. Then until the process of that number
+catches SIGTERM: Linux drops it for the first process of a container that doesn't, as while Ray is
+being imported. Kubelet sets the limit.
+"""
 
 
 def pod_template(
@@ -64,6 +74,9 @@ def pod_template(
         "volumes": volumes(job, spec, settings),
         **_placement(spec, pods, attempt, head=head),
     }
+    if not head:
+        # KubeRay has them wait for the head in bash, which as a container's first process takes no SIGTERM.
+        body["shareProcessNamespace"] = True
     if settings.image_pull_secrets:
         body["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     if pods.service_account_name is not None:
@@ -79,7 +92,7 @@ def pod_template(
 def _container(
     job: Job, spec: PersonalizationJobSpec, attempt: str, settings: Settings, *, head: bool
 ) -> Manifest:
-    command = ["/bin/sh", "-c", SAVE_AND_GO, run_folder(job, spec)]
+    command = ["/bin/sh", "-c", SAVE_AND_GO, run_folder(job, spec), "1"]
     return {
         "name": "ray-head" if head else "ray-worker",
         "image": settings.trainer_image,
@@ -129,6 +142,8 @@ def _environment(
 ) -> list[Manifest]:
     """The user's variables by reference, then ours, which win."""
     ours = environment(job, spec, attempt, settings)
+    # How long Ray, once told to stop, waits for work to leave the node; the preStop hook has waited.
+    ours["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
     if head:
         ours[LOG_COPY_ENV] = POD_LOG
     theirs = {
