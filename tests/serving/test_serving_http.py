@@ -21,6 +21,8 @@ from darkroom_serving.errors import PortInUseError, ServingError
 from darkroom_serving.run import serve
 from darkroom_serving.settings import ServingSettings
 
+pytestmark = pytest.mark.slow
+
 START_SECONDS = 240
 STOP_SECONDS = 60
 PROMPT = "a photo of sks dog"
