@@ -70,6 +70,21 @@ class Chart:
         """The same as helm prints them."""
         return _template(self, json.dumps(values or {}), release, namespace)
 
+    def environment(self, values=None):
+        """What the operator finds in its environment; the pod's own fields as they would be."""
+        pod = self.find("Deployment", values)["spec"]["template"]["spec"]
+        fields = {
+            "metadata.name": "pod-1",
+            "metadata.namespace": "darkroom-system",
+            "status.podIP": "10.0.0.7",
+        }
+        return {
+            item["name"]: item["value"]
+            if "value" in item
+            else fields[item["valueFrom"]["fieldRef"]["fieldPath"]]
+            for item in pod["containers"][0]["env"]
+        }
+
     def find(self, kind, values=None, *, name=None, **options):
         """The one object of a kind, or the one of that name."""
         found = [item for item in self.render(values, **options) if item["kind"] == kind]

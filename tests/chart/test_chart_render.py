@@ -1,6 +1,5 @@
 """The chart renders, for every setting, into objects that Kubernetes' own schemas accept."""
 
-import dataclasses
 import functools
 import json
 import re
@@ -9,7 +8,6 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from darkroom_api.names import OPERATOR_LABEL, OPERATORS_NAMESPACE
 from darkroom_api.status import PersonalizationJobStatus
 from darkroom_operator.manifests.children import network_policy
 from darkroom_operator.observed import Job, Key
@@ -293,7 +291,7 @@ def test_jobs_find_the_operator_by_its_labels(chart):
         problem=None,
         status=PersonalizationJobStatus(),
     )
-    settings = read_settings(environment_of(chart, {}))
+    settings = read_settings(chart.environment({}))
     to_operator = network_policy(job, settings)["spec"]["egress"][-1]
     labels = chart.find("Deployment")["spec"]["template"]["metadata"]["labels"]
     assert to_operator["to"][0]["podSelector"]["matchLabels"].items() <= labels.items()
@@ -363,40 +361,8 @@ def test_images_are_the_apps_version_unless_said_otherwise(chart):
     assert image(both) == f"darkroom/operator@{digest}"
 
 
-def environment_of(chart, values):
-    """What the operator finds in its environment; the pod's own fields as they would be."""
-    pod = chart.find("Deployment", values)["spec"]["template"]["spec"]
-    fields = {
-        "metadata.name": "pod-1",
-        "metadata.namespace": "darkroom-system",
-        "status.podIP": "10.0.0.7",
-    }
-    return {
-        item["name"]: item["value"]
-        if "value" in item
-        else fields[item["valueFrom"]["fieldRef"]["fieldPath"]]
-        for item in pod["containers"][0]["env"]
-    }
-
-
-def test_the_operator_knows_every_setting_and_the_chart_sets_every_one(chart):
-    known = {f"DARKROOM_{field.name.upper()}" for field in dataclasses.fields(Settings)}
-    assert set(environment_of(chart, {})) == known | {"DARKROOM_LOG_LEVEL"}
-
-
-def test_the_charts_defaults_are_the_operators(chart):
-    found = read_settings(environment_of(chart, {}))
-    assert found == Settings(
-        pod_name="pod-1",
-        pod_namespace="darkroom-system",
-        pod_ip="10.0.0.7",
-        progress_url=f"http://{PROGRESS}.darkroom-system.svc:8080",
-        progress_service=PROGRESS,
-    )
-
-
 def test_settings_reach_the_operator(chart):
-    found = read_settings(environment_of(chart, EVERYTHING_SET))
+    found = read_settings(chart.environment(EVERYTHING_SET))
     assert found == Settings(
         namespaces=("team-a", "team-b"),
         pod_name="pod-1",
@@ -428,45 +394,11 @@ def test_settings_reach_the_operator(chart):
     )
 
 
-def test_pods_are_told_where_the_service_is(chart):
-    settings = read_settings(environment_of(chart, {"operator": {"port": 8123}}))
-    assert settings.progress_url == f"http://{PROGRESS}.darkroom-system.svc:8123"
-    service = chart.find("Service", {"operator": {"port": 8123}}, name=settings.progress_service)
-    assert service["spec"]["ports"][0]["port"] == settings.port
-
-
-def test_without_progress_nothing_of_it_is_left(chart):
-    environment = environment_of(chart, {"progress": {"enabled": False}})
-    assert environment["DARKROOM_PROGRESS_SERVICE"] == environment["DARKROOM_PROGRESS_URL"] == ""
-    assert "DARKROOM_POD_IP" not in environment
-    rules = [one.get("rules", ()) for one in chart.render({"progress": {"enabled": False}})]
-    assert "endpointslices" not in str(rules)
-
-
-@pytest.mark.parametrize(
-    ("namespaces", "published"), [([], ""), (["team-b", "team-a"], "team-b,team-a")]
-)
-def test_what_is_watched_is_published_for_every_user(chart, namespaces, published):
-    values = {"watchNamespaces": namespaces, "operator": {"leaseName": "blue"}}
-    found = chart.find("ConfigMap", values)
-    metadata = found["metadata"]
-    assert metadata["namespace"] == OPERATORS_NAMESPACE
-    assert metadata["name"] == "darkroom-darkroom-system-darkroom-operator"
-    assert metadata["labels"][OPERATOR_LABEL] == "darkroom-system"
-    version = yaml.safe_load((chart.folder / "Chart.yaml").read_text())["appVersion"]
-    assert found["data"] == {
-        "namespaces": published,
-        "operator": "darkroom-system/blue",
-        "version": version,
-    }
-    assert read_settings(environment_of(chart, values)).identity == found["data"]["operator"]
-
-
 def test_the_ray_of_the_chart_is_the_ray_of_the_image(chart):
     pinned = re.search(
         r"^ray==(\S+)", (chart.folder.parents[1] / "requirements/trainer.txt").read_text(), re.M
     )
-    assert environment_of(chart, {})["DARKROOM_RAY_VERSION"] == pinned[1]
+    assert chart.environment({})["DARKROOM_RAY_VERSION"] == pinned[1]
 
 
 def test_the_crd_is_the_projects_own_and_stays(chart):
