@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import yaml
 
 from darkroom_api.names import OPERATOR_LABEL, OPERATORS_NAMESPACE
 from darkroom_operator.settings import Settings, read_settings
