@@ -5,6 +5,7 @@ Writes are server-side applies by one field manager, so repeating one changes no
 when this process may no longer be the leader, nor by a request that could still be under way then.
 """
 
+import http
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,6 +31,7 @@ from darkroom_operator.errors import (
 )
 from darkroom_operator.metrics import Metrics
 from darkroom_operator.observed import Job
+from darkroom_operator.outages import Outage
 from darkroom_operator.resources import JOBS, POD_EVENTS, Resource, resource_of
 
 REQUEST_SECONDS: Final = 10.0
@@ -57,14 +59,15 @@ class Cluster:
         server: str,
         metrics: Metrics,
         write_seconds: Callable[[], float] = lambda: REQUEST_SECONDS,
-        noticed: Callable[[str | None], None] = lambda why: None,
+        outage: Outage | None = None,
     ) -> None:
         """`write_seconds` is asked before each write how long it may take; 0 or less forbids it.
 
-        `noticed` is told after each call why the apiserver was not available, or None when it was.
+        `outage` is told after each call whether the apiserver was available.
         """
         self._session, self._server, self._metrics = session, server.rstrip("/"), metrics
-        self._write_seconds, self._noticed = write_seconds, noticed
+        self._write_seconds = write_seconds
+        self._outage = outage or Outage("the API server", time.monotonic)
 
     async def apply(self, manifest: Object) -> Object:
         """Makes an object of the operator's own, or gives it what the manifest says."""
@@ -202,7 +205,7 @@ class Cluster:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             why = str(error) or type(error).__name__
-            self._noticed(why)
+            self._outage.note(why)
             raise UnavailableError(f"{method} {path}: {why}") from error
         finally:
             self._metrics.api_requests.labels(verb, resource.plural, code).inc()
@@ -211,14 +214,24 @@ class Cluster:
             )
         if response.status >= 400:
             text = answer.decode(errors="replace")
-            failure = error_of(response.status, response.headers.get("Retry-After"), text)
-            self._noticed(str(failure) if isinstance(failure, UnavailableError) else None)
+            failure = self._failure(response.status, response.headers.get("Retry-After"), text)
             if isinstance(failure, ConflictError):
                 self._metrics.api_conflicts.labels(resource.plural).inc()
             raise failure
-        self._noticed(None)
+        self._outage.note(None)
         found: Object = from_json(answer)
         return found
+
+    def _failure(self, status: int, retry_after: str | None, text: str) -> ClusterError:
+        """The error for an answer; a refusal in an outage or just after it is none yet.
+
+        An apiserver that has just started forbids everything until it has read the roles.
+        """
+        failure, cut_off = error_of(status, retry_after, text), self._outage.ongoing
+        self._outage.note(str(failure) if isinstance(failure, UnavailableError) else None)
+        if cut_off and status == http.HTTPStatus.FORBIDDEN:
+            return UnavailableError(str(failure))
+        return failure
 
 
 def _text(body: Object) -> str:

@@ -77,7 +77,7 @@ class Process:
         )
         self._refusals = Outages(clock)
         self.cluster = Cluster(
-            session, login.server, self.metrics, self._write_seconds, self._outage.note
+            session, login.server, self.metrics, self._write_seconds, self._outage
         )
         self.health = Health(
             settings,

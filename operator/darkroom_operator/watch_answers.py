@@ -41,10 +41,12 @@ class WatchAnswers:
             status == http.HTTPStatus.UNAUTHORIZED
             or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
         )
+        cut_off = self._outage.ongoing
         self._outage.note(why if unavailable else None)
         scope = self._scope(request)
         if scope is not None and not unavailable:
-            self._learn(scope, status, why, opens=bool(request.url.query.get("watch")))
+            opens = bool(request.url.query.get("watch"))
+            self._learn(scope, status, why, opens=opens, cut_off=cut_off)
         if status == http.HTTPStatus.UNAUTHORIZED or (
             scope is not None and status == http.HTTPStatus.NOT_FOUND
         ):
@@ -52,8 +54,9 @@ class WatchAnswers:
             raise WatchAnswerError(f"{request.url.path}: {why}")
         return response
 
-    def _learn(self, scope: Scope, status: int, why: str, *, opens: bool) -> None:
-        if status in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.NOT_FOUND):
+    def _learn(self, scope: Scope, status: int, why: str, *, opens: bool, cut_off: bool) -> None:
+        # An apiserver that has just started forbids everything until it has read the roles.
+        if status in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.NOT_FOUND) and not cut_off:
             self._refusals.note(str(scope), why)
         elif status == http.HTTPStatus.OK:
             self._refusals.note(str(scope), None)

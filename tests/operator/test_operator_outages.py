@@ -182,3 +182,43 @@ def test_an_outage_is_no_illness_and_watches_have_time_after_it(virtual):
     during, after, later = virtual(main())
     assert (during, after) == (None, None)
     assert "silent for more than 60 s" in later
+
+
+def test_what_is_refused_just_after_an_outage_is_told_to_nobody(virtual, caplog):
+    """An apiserver that has just started has not read its roles yet: that is no refusal of a launch."""
+
+    async def main():
+        api = WholeApi()
+        async with running(api) as whole:
+            api.disturb = refused
+            await asyncio.sleep(5)
+            key = keys(1)[0]
+            whole.tell(api.add_job(key))
+            api.disturb = lambda method, path: failure(403, "is forbidden")
+            await asyncio.sleep(2)
+            written = api.objects["personalizationjobs", key.namespace, key.name]["status"]
+            api.disturb = fine
+            await asyncio.sleep(30)
+            return written, len(api.all("rayjobs"))
+
+    with caplog.at_level(logging.INFO):
+        assert virtual(main()) == ({}, 1)
+    assert [line for line in caplog.messages if "forbidden" in line] == []
+    assert [line for line in caplog.messages if "access to" in line] == [
+        "no access to the API server: Connect call failed",
+        "access to the API server again, after 2 s",
+    ]
+
+
+def test_what_is_refused_for_good_is_told_even_after_an_outage(virtual, caplog):
+    async def main():
+        api = WholeApi()
+        async with running(api, namespaces=("a", "b"), resync_seconds=30):
+            api.disturb = refused
+            await asyncio.sleep(31)
+            api.disturb = forbidden
+            await asyncio.sleep(60)
+
+    virtual(main())
+    told = [line for line in caplog.messages if "of namespace b" in line]
+    assert len(told) == 3

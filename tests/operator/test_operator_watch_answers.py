@@ -35,9 +35,13 @@ class Setup:
         return self.metrics.registry.get_sample_value("darkroom_watch_restarts_total", labels)
 
 
-def asked(path, status):
-    """What kopf gets to see when a request is answered so: a status or an error; and the setup."""
+def asked(path, status, why=None):
+    """What kopf gets to see when a request is answered so: a status or an error; and the setup.
+
+    `why` is why the call before it failed.
+    """
     setup = Setup()
+    setup.outage.note(why)
 
     async def answer(request):
         return web.json_response({}, status=status)
@@ -92,6 +96,12 @@ def test_a_refusal_is_told_with_its_place(caplog):
         "no access to personalizationjobs of namespace a: 403 Forbidden",
         "no access to pods: 403 Forbidden",
     ]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refusal_just_after_an_outage_is_none(status):
+    _, setup = asked(JOBS, status, why="Connect call failed")
+    assert not setup.refusals.ongoing
 
 
 def test_a_server_that_is_not_there_is_away():
