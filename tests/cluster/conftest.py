@@ -13,6 +13,10 @@ from darkroom_cluster.lifecycle import check
 from darkroom_cluster.namespaces import PRIVATE_FOLDERS, TUNABLES
 from darkroom_cluster.state import MARK, State
 
+KEPT_FOLDERS = tuple(folder for folder in PRIVATE_FOLDERS if folder.startswith("/var/lib/"))
+KEPT_FOLDERS += ("/etc/cni", "/opt/cni", "/opt/containerd", "/var/lib/containerd")
+"""Folders of node daemons: what those of this machine have there is not touched."""
+
 
 def _marked(state):
     mark = f"{MARK}={state.folder}".encode()
@@ -28,6 +32,13 @@ def _marked(state):
 
 def _listed(folder):
     return sorted(path.name for path in Path(folder).iterdir()) if Path(folder).exists() else []
+
+
+def _tree(folder):
+    """All that is in a folder, and the folder itself if it is there."""
+    return (
+        sorted(map(str, (Path(folder), *Path(folder).rglob("*")))) if Path(folder).exists() else []
+    )
 
 
 class Machine:
@@ -48,7 +59,7 @@ class Machine:
             "namespaces": _listed("/run/netns"),
             "links": _listed("/sys/class/net"),
             "settings": {str(path): path.read_text() for path in settings if path.exists()},
-            "folders": [folder for folder in PRIVATE_FOLDERS if Path(folder).exists()],
+            "kept": {folder: _tree(folder) for folder in KEPT_FOLDERS},
             "logs": [name for name in _listed("/var/log") if name in ("pods", "containers")],
         }
 

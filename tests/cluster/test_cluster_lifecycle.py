@@ -10,7 +10,8 @@ import time
 import pytest
 
 from darkroom_cluster.errors import ClusterError
-from darkroom_cluster.processes import python_path
+from darkroom_cluster.fixtures import command
+from darkroom_cluster.processes import python_path, start
 from darkroom_cluster.state import State
 
 UP_SECONDS = 240
@@ -35,6 +36,7 @@ def wait_until(condition, seconds=UP_SECONDS):
 
 def kubectl(state, *arguments):
     command = [str(state.folder / "bin" / "kubectl"), f"--kubeconfig={state.kubeconfig}"]
+    command += [f"--cache-dir={state.kubectl_cache}"]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=True).stdout
 
 
@@ -57,6 +59,7 @@ def test_a_cluster_comes_up_answers_and_leaves_nothing_behind(
     machine.wait_until(before, seconds=5)
 
 
+@pytest.mark.exhaustive(parts=6)
 @pytest.mark.parametrize("tier", ["api", "node"])
 def test_the_end_of_its_owner_is_the_end_of_a_cluster(tier, tier_command, own_state, machine):
     before = machine.look()
@@ -70,6 +73,7 @@ def test_the_end_of_its_owner_is_the_end_of_a_cluster(tier, tier_command, own_st
     machine.wait_until(before)
 
 
+@pytest.mark.exhaustive(parts=6)
 @pytest.mark.parametrize(
     ("tier", "last"), [("api", "kube-apiserver"), ("node", "etcd"), ("node", "containerd")]
 )
@@ -83,6 +87,7 @@ def test_a_start_that_is_killed_leaves_nothing_behind(tier, last, tier_command, 
     machine.wait_until(before)
 
 
+@pytest.mark.exhaustive(parts=6)
 def test_after_everything_that_watches_was_killed_the_next_start_cleans_up(
     tier_command, own_state, machine
 ):
@@ -104,6 +109,7 @@ def test_after_everything_that_watches_was_killed_the_next_start_cleans_up(
     machine.wait_until(before, seconds=5)
 
 
+@pytest.mark.exhaustive(parts=6)
 def test_a_second_up_finds_the_cluster_and_mends_a_broken_one(tier_command, own_state):
     assert tier_command("api", "up", "--name", own_state.name).returncode == 0
     wait_until(lambda: not own_state.command("watchdog").alive())
@@ -118,6 +124,84 @@ def test_a_second_up_finds_the_cluster_and_mends_a_broken_one(tier_command, own_
     assert mended.returncode == 0, mended.stderr
     assert "default" in kubectl(own_state, "get", "namespaces")
     assert not processes & own_state.processes()
+
+
+@pytest.fixture
+def other_state(own_state):
+    """The folder of a second cluster of this test's own, which is gone afterwards."""
+    state = State(f"{own_state.name}-other")
+    yield state
+    command("down", "--name", state.name)
+
+
+def test_a_cluster_that_somebody_builds_by_hand_is_left_alone(tier_command, own_state, other_state):
+    """This test is somebody: it makes the folder, and starts what it likes."""
+    other_state.create("node", None)
+    process = start(other_state, "etcd", ["sleep", "3600"])
+
+    up = tier_command("api", "up", "--name", own_state.name)
+    assert up.returncode == 0, up.stderr
+    assert process.alive()
+
+    refused = tier_command("api", "up", "--name", other_state.name)
+    assert refused.returncode == 1
+    assert f"belongs to process {os.getpid()}" in refused.stderr
+    assert f"down --name {other_state.name}" in refused.stderr
+    assert process.alive()
+    assert f"belongs to process {os.getpid()}" in tier_command("api", "status").stdout
+
+
+BY_HAND = """
+import sys
+from darkroom_cluster.processes import start
+from darkroom_cluster.state import State
+state = State(sys.argv[1])
+state.create("node", None)
+start(state, "etcd", ["sleep", "3600"])
+"""
+
+
+def test_so_is_one_that_is_built_in_steps_of_which_none_runs_now(
+    tier_command, own_state, other_state
+):
+    step = [sys.executable, "-c", BY_HAND, other_state.name]
+    subprocess.run(step, env={**os.environ, **python_path()}, check=True)
+    up = tier_command("api", "up", "--name", own_state.name)
+    assert up.returncode == 0, up.stderr
+    refused = tier_command("api", "up", "--name", other_state.name)
+    assert refused.returncode == 1
+    assert "was built by hand, and its processes run" in refused.stderr
+    assert other_state.command("etcd").alive()
+
+
+def test_a_cluster_is_made_anew_for_its_owner_alone(tier_command, own_state):
+    owner = subprocess.Popen(["sleep", "3600"])
+    own = ["up", "--name", own_state.name, "--owner", str(owner.pid)]
+    assert tier_command("api", *own).returncode == 0
+    os.kill(own_state.command("etcd").pid, signal.SIGKILL)
+    wait_until(lambda: not own_state.command("etcd").alive())
+    left = own_state.processes()
+
+    refused = tier_command("api", "up", "--name", own_state.name)
+    assert refused.returncode == 1
+    assert f"belongs to process {owner.pid} (sleep 3600)" in refused.stderr
+    assert own_state.processes() == left
+
+    mended = tier_command("api", *own)
+    assert mended.returncode == 0, mended.stderr
+    assert not left & own_state.processes()
+    owner.kill()
+    owner.wait()
+
+
+def test_a_cluster_of_another_tier_is_not_replaced(tier_command, own_state):
+    assert tier_command("api", "up", "--name", own_state.name).returncode == 0
+    wait_until(lambda: not own_state.command("watchdog").alive())
+    processes = own_state.processes()
+    refused = tier_command("node", "up", "--tier", "node", "--name", own_state.name)
+    assert refused.returncode == 1
+    assert "runs, and is of the api tier" in refused.stderr
+    assert own_state.processes() == processes
 
 
 def test_down_needs_no_cluster_and_status_says_when_there_is_none(tier_command, own_state):

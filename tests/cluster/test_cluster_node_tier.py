@@ -6,32 +6,9 @@ from importlib.metadata import version
 import pytest
 
 from darkroom_cluster.cluster import wait_for
+from darkroom_cluster.pods import RESTRICTED, USER, restricted_pod, volume_claim
 
-IMAGE = "docker.io/darkroom/trainer:dev"
 RAY = version("ray")
-USER = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-}
-
-
-def pod(name, namespace, command, **spec):
-    container = {"name": "main", "image": IMAGE, "command": command, "securityContext": RESTRICTED}
-    container |= spec.pop("container", {})
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-        "spec": {
-            "restartPolicy": "Never",
-            "securityContext": USER,
-            "containers": [container],
-            "terminationGracePeriodSeconds": 1,
-            **spec,
-        },
-    }
 
 
 @pytest.fixture
@@ -46,7 +23,7 @@ def output(node_cluster, namespace):
     """Runs a pod to its end, and returns what it printed."""
 
     def run(name, command, **spec):
-        node_cluster.apply(pod(name, namespace, command, **spec))
+        node_cluster.apply(restricted_pod(name, namespace, command, **spec))
         here = f"--namespace={namespace}"
 
         def ended():
@@ -70,7 +47,7 @@ def test_a_restricted_pod_runs_the_python_and_the_code_of_this_checkout(output):
 
 def test_a_pod_reaches_the_apiserver_and_a_service_by_name(node_cluster, namespace, output):
     server = ["python", "-m", "http.server", "8080", "--directory", "/etc"]
-    node_cluster.apply(pod("web", namespace, server))
+    node_cluster.apply(restricted_pod("web", namespace, server))
     port = {"port": 80, "targetPort": 8080}
     node_cluster.apply(
         {
@@ -94,21 +71,9 @@ print(socket.gethostbyname("kubernetes.default.svc.cluster.local"), "nonroot" in
 
 
 def test_a_claim_gets_a_volume_that_outlives_the_pod(node_cluster, namespace, output):
-    node_cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "models", "namespace": namespace},
-            "spec": {
-                "accessModes": ["ReadWriteMany"],
-                "resources": {"requests": {"storage": "1Gi"}},
-            },
-        }
-    )
-    claim = {"name": "models", "persistentVolumeClaim": {"claimName": "models"}}
-    mounted = {"container": {"volumeMounts": [{"name": "models", "mountPath": "/models"}]}}
-    output("writer", ["sh", "-c", "echo kept > /models/file"], volumes=[claim], **mounted)
-    assert output("reader", ["cat", "/models/file"], volumes=[claim], **mounted) == "kept\n"
+    node_cluster.apply(volume_claim("models", namespace))
+    output("writer", ["sh", "-c", "echo kept > /models/file"], claim="models")
+    assert output("reader", ["cat", "/models/file"], claim="models") == "kept\n"
 
 
 def test_a_real_ray_job_succeeds(node_cluster, namespace):

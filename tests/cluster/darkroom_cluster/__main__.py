@@ -33,7 +33,8 @@ HINTS = {
 
 def _print_usage(state: State) -> None:
     print(f"The cluster {state.name!r} ({state.tier} tier) is up. To use it from this shell:\n")
-    print(f'  export KUBECONFIG={state.kubeconfig} PATH="{state.folder}/bin:$PATH"')
+    print(f"  export KUBECONFIG={state.kubeconfig} KUBECACHEDIR={state.kubectl_cache}")
+    print(f'  export PATH="{state.folder}/bin:$PATH"')
     print("  kubectl get namespaces\n")
     print(HINTS[state.tier or ""])
     print(f"Logs are in {state.log_folder}; the audit log is {state.audit_log}.")
@@ -58,6 +59,8 @@ def _status(arguments: argparse.Namespace) -> None:
     for state in states():
         health = "healthy" if is_healthy(state) else "not healthy"
         print(f"{state.name}: {state.tier} tier, {health}, KUBECONFIG={state.kubeconfig}")
+        if holder := state.holder():
+            print(f"  belongs to {holder}")
         for command in state.commands():
             running = "running" if command.alive() else "ended"
             print(f"  {command.name:<24} {command.pid:>8} {running}")

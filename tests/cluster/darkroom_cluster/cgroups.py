@@ -5,9 +5,11 @@ On cgroup v1 the group stands in every hierarchy, on v2 in the only one. It is t
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom_cluster.errors import ClusterError
@@ -69,6 +71,83 @@ def _processes(group: Path) -> Iterator[int]:
     for file in group.rglob("cgroup.procs"):
         with suppress(OSError):
             yield from (int(line) for line in file.read_text().split())
+
+
+SLACK = 1 << 20
+"""What a group may still get, in bytes, when its limit is lowered to what it uses."""
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """How a control group counts memory: the names differ between the versions."""
+
+    limit: Path
+    used: Path
+    events: Path
+
+    def tighten(self) -> bool:
+        """Lowers the limit to what is used; False when more is used by now."""
+        with suppress(OSError):
+            self.limit.write_text(str(int(self.used.read_text()) + SLACK))
+            return True
+        return False
+
+    def kills(self) -> int | None:
+        """How often the OOM killer struck; None: the group is gone."""
+        try:
+            lines = [line.split() for line in self.events.read_text().splitlines()]
+        except OSError:
+            return None
+        return next(int(line[1]) for line in lines if line[0] == "oom_kill")
+
+
+def _memory(pid: int) -> _Memory:
+    """The memory of the control group that a process is in."""
+    memberships = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().split()]
+    groups = {controllers: path.lstrip("/") for _, controllers, path in memberships}
+    for root, kind in hierarchies().items():
+        if kind == CGROUP and root.name == "memory":
+            group = root / groups["memory"]
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"
+        elif kind == CGROUP2 and (root / groups[""] / "memory.max").exists():
+            group = root / groups[""]
+            names = "memory.max", "memory.current", "memory.events"
+        else:
+            continue
+        return _Memory(*(group / name for name in names))
+    raise ClusterError("no control groups count memory here")
+
+
+FILL = """
+echo $$ > "$0/cgroup.procs" && exec 3<> "/dev/shm/$$" && rm "/dev/shm/$$" &&
+exec dd if=/dev/zero bs=64k >&3
+"""
+"""Fills a group with pages that can't be taken back and are of no process: others look larger."""
+
+
+def exhaust_memory(pid: int, seconds: float = 60) -> None:
+    """Makes the OOM killer strike once in the group of a process, whose limit is as before then.
+
+    On version 1 a limit below what is used is refused: it is lowered to that, and the group gets more.
+    """
+    memory, end = _memory(pid), time.monotonic() + seconds
+    before, limit = memory.kills(), memory.limit.read_text()
+    while not memory.tighten():
+        if time.monotonic() > end:
+            raise ClusterError(f"{memory.limit} cannot be lowered to what is used")
+    command = ["sh", "-c", FILL, str(memory.limit.parent)]
+    filling = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while memory.kills() == before:
+            ended = filling.poll() is not None and memory.kills() == before
+            if ended or time.monotonic() > end:
+                raise ClusterError(f"the OOM killer did not strike in {memory.limit.parent}")
+            time.sleep(0.01)
+    finally:
+        filling.kill()
+        filling.wait()
+        with suppress(OSError):  # the group has ended with its container
+            memory.limit.write_text(limit)
 
 
 def remove(cluster: str, seconds: float = 20) -> None:

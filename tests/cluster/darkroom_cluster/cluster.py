@@ -38,7 +38,9 @@ class Cluster:
     def kubectl(self, *arguments: str, document: Document | str | None = None) -> str:
         """What kubectl prints; `document` is its standard input. An error is an exception."""
         text = document if isinstance(document, str | None) else json.dumps(document)
-        command = [self.kubectl_command, f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [self.kubectl_command, f"--kubeconfig={self.kubeconfig}"]
+        command += [f"--cache-dir={self.state.kubectl_cache}"] if self.state else []
+        command += arguments
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -100,8 +102,12 @@ class Cluster:
     def _enter(self) -> list[str]:
         if self.local.tier == "api":
             return []
+        return entering(self.inside_process())
+
+    def inside_process(self) -> int:
+        """A process in the cluster's own namespaces."""
         inside = (one for one in self.local.commands() if not one.outside)
-        return entering(next(one.pid for one in inside if one.alive()))
+        return next(one.pid for one in inside if one.alive())
 
     @property
     def inside_kubeconfig(self) -> Path:

@@ -20,12 +20,15 @@ import pytest
 
 from darkroom_cluster.build import COMMANDS, ensure, missing
 from darkroom_cluster.cluster import Cluster
+from darkroom_cluster.disturbances import NodeCluster
 from darkroom_cluster.errors import ClusterError, ClusterUnavailableError
 from darkroom_cluster.lifecycle import check
 from darkroom_cluster.processes import python_path
 from darkroom_cluster.state import State
 
 FIXTURES = {f"{tier}_cluster": tier for tier in COMMANDS}
+CLASSES = {"api": Cluster, "scale": Cluster, "node": NodeCluster}
+"""What a test holds of each tier."""
 NEEDS_CLUSTER = ("tier_command", *FIXTURES)
 """Fixtures that start one, in the order of the run: the first runs the harness, in its own tests."""
 RUN_BY = {
@@ -119,7 +122,7 @@ def _existing(tier: str) -> Cluster:
     if not kubeconfig.exists():
         unavailable(f"--cluster=existing: there is no kubeconfig {kubeconfig}")
     kubectl = shutil.which("kubectl") or ensure(["kubectl"])["kubectl"]
-    cluster = Cluster(kubeconfig, kubectl)
+    cluster = CLASSES[tier](kubeconfig, kubectl)
     if tier == "node" and not cluster.get("crd", "rayjobs.ray.io"):
         unavailable("the existing cluster lacks KubeRay: helm install kuberay-operator")
     return cluster
@@ -144,7 +147,7 @@ def _provide(config: pytest.Config, tier: str) -> Iterator[Cluster]:
     if done.returncode:
         pytest.fail(f"the {tier} cluster did not come up:\n{done.stderr}", pytrace=False)
     state = State(name)
-    yield Cluster(state.kubeconfig, ensure(["kubectl"])["kubectl"], state)
+    yield CLASSES[tier](state.kubeconfig, ensure(["kubectl"])["kubectl"], state)
     command("down", "--name", name)
 
 

@@ -1,6 +1,7 @@
 """KubeRay's operator, outside of any pod: its CRDs from the module that it is built from."""
 
 import subprocess
+from pathlib import Path
 
 from darkroom_cluster.api_tier import Ports, component_kubeconfig
 from darkroom_cluster.build import Tools
@@ -14,7 +15,8 @@ PROBE_PORT = 18082
 
 def kubectl(tools: Tools, kubeconfig: str, *arguments: str, document: str = "") -> str:
     """Runs kubectl; what it says is the error."""
-    command = [tools["kubectl"], f"--kubeconfig={kubeconfig}", *arguments]
+    cache = Path(kubeconfig).with_name("kubectl-cache")
+    command = [tools["kubectl"], f"--kubeconfig={kubeconfig}", f"--cache-dir={cache}", *arguments]
     done = subprocess.run(command, input=document, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")

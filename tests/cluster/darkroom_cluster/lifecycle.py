@@ -24,7 +24,7 @@ from darkroom_cluster.kuberay import start_kuberay
 from darkroom_cluster.namespaces import (
     prepare_mounts,
     prepare_network,
-    remove_made_folders,
+    remove_mount_points,
     run_in_new,
 )
 from darkroom_cluster.node_tier import check_node, start_node
@@ -77,10 +77,18 @@ def _lock(state: State, *, wait: bool = True) -> Iterator[bool]:
 
 
 def is_orphan(state: State) -> bool:
-    """Whether a cluster never became ready, or lost its owner."""
-    if not state.exists():
+    """Whether a cluster lost its owner, or the `up` that was to make it ready.
+
+    One that somebody builds by hand, in whatever steps, is none of that.
+    """
+    if not state.exists() or state.holder():
         return False
-    return not state.ready or (state.owner is not None and not state.owner.alive())
+    return state.owner is not None or (not state.ready and _is_begun_by_up(state))
+
+
+def _is_begun_by_up(state: State) -> bool:
+    """Whether `up` began to start a cluster: the watchdog comes first."""
+    return any(command.name == "watchdog" for command in state.commands())
 
 
 def is_healthy(state: State) -> bool:
@@ -90,21 +98,43 @@ def is_healthy(state: State) -> bool:
 
 
 def up(name: str, tier: str, owner: int | None = None) -> State:
-    """The cluster, started now unless it runs; it ends with its owner, if it has one."""
+    """The cluster, started now unless it runs; it ends with its owner, if it has one.
+
+    A broken one is made anew. One that is somebody else's is left alone, and so is another tier.
+    """
     check(tier)
     state, tools = State(name), ensure(COMMANDS[tier])
     _take_down_orphans()
     with _lock(state):
         if state.tier == tier and is_healthy(state):
             return state
+        future = Owner.of(owner) if owner else None
+        _refuse_others(state, future)
         _take_down(state)
-        state.create(tier, Owner.of(owner) if owner else None)
+        state.create(tier, future)
         try:
             _bring_up(state, tools)
         except BaseException:
             _take_down(state)
             raise
     return state
+
+
+def _refuse_others(state: State, owner: Owner | None) -> None:
+    """Raises when a cluster of this name must not be replaced: it is somebody else's, or it runs."""
+    holder = state.holder()
+    if holder and holder != owner:
+        reason = f"belongs to {holder}"
+    elif is_healthy(state):
+        reason = f"runs, and is of the {state.tier} tier"
+    elif not _is_begun_by_up(state) and state.processes():
+        reason = "was built by hand, and its processes run"
+    else:
+        return
+    raise ClusterError(
+        f"the cluster {state.name!r} {reason}:"
+        f" take another --name, or `python -m darkroom_cluster down --name {state.name}` first"
+    )
 
 
 def _take_down_orphans() -> None:
@@ -179,5 +209,5 @@ def _take_down(state: State) -> None:
         kill_all(state)
         if state.tier != "api":
             cgroups.remove(state.name)
-        remove_made_folders(state)
+        remove_mount_points()
         state.remove()

@@ -5,9 +5,12 @@ outside from it. Mounts are private, so the machine never sees them; and the ker
 a kubelet insists on are files laid over the real ones, which therefore stay as they are.
 """
 
+import fcntl
 import os
+import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from darkroom_cluster.errors import ClusterError
@@ -19,8 +22,10 @@ PODS = "10.244.0.0/24"
 """The addresses of real pods, on the bridge."""
 FAKE_PODS = "10.128.0.0/16"
 """The addresses of simulated pods: each is this machine, as the network namespace sees it."""
-PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib/cni")
+PRIVATE_FOLDERS = ("/run", "/var/log", "/var/lib/cni", "/var/lib/kubelet")
 """Where containerd, CNI and the kubelet write whatever they are told: the cluster has its own."""
+MOUNT_POINT = 0o1700
+"""The permissions of a folder that had to be made, by which whoever removes it knows it."""
 TUNABLES = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -32,11 +37,12 @@ TUNABLES = {
 """The settings a kubelet would change for the whole machine."""
 
 
-def run(*command: str) -> None:
-    """Runs a command of the system; what it says is the error."""
+def run(*command: str) -> str:
+    """What a command of the system prints; when it fails, what it says is the error."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
 
 
 def run_in_new(state: State, environment: Mapping[str, str], *command: str) -> None:
@@ -63,10 +69,10 @@ def _mount_private_folders(state: State) -> None:
     for folder in map(Path, PRIVATE_FOLDERS):
         if state.folder.is_relative_to(folder.resolve()):
             raise ClusterError(f"the cluster's folder must not be in {folder}")
-        if not folder.exists():
-            state.update(made_folders=[*state.meta().get("made_folders", []), str(folder)])
-            folder.mkdir(parents=True)
-        run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(folder))
+        with _locked(folder.parent):
+            if not folder.exists():
+                folder.mkdir(MOUNT_POINT)
+            run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(folder))
 
 
 def _cover_tunables(state: State) -> None:
@@ -96,8 +102,33 @@ def prepare_network() -> None:
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # of this namespace
 
 
-def remove_made_folders(state: State) -> None:
-    """Removes the folders that had to be made as mount points."""
-    for folder in state.meta().get("made_folders", []):
-        if Path(folder).exists() and not any(Path(folder).iterdir()):
-            Path(folder).rmdir()
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other clusters from what is in a folder; holds across namespaces, and leaves nothing."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_mounted_anywhere(folder: Path) -> bool:
+    for mounts in Path("/proc").glob("[0-9]*/mountinfo"):
+        with suppress(OSError):  # it has ended
+            if f" {folder} " in mounts.read_text():
+                return True
+    return False
+
+
+def remove_mount_points() -> None:
+    """Removes the folders that had to be made, unless another cluster uses them.
+
+    To remove a mount point takes the mount away in every namespace.
+    """
+    for folder in map(Path, PRIVATE_FOLDERS):
+        with _locked(folder.parent):
+            made = folder.is_dir() and stat.S_IMODE(folder.stat().st_mode) == MOUNT_POINT
+            if made and not _is_mounted_anywhere(folder):
+                with suppress(OSError):  # somebody else has put something in it
+                    folder.rmdir()

@@ -7,7 +7,6 @@ through the apiserver alone, and nothing of it outlives the cluster.
 import json
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from darkroom_cluster import cgroups
 from darkroom_cluster.api_tier import Ports, component_kubeconfig
 from darkroom_cluster.build import Tools
 from darkroom_cluster.cluster_dns import is_served
-from darkroom_cluster.errors import ClusterUnavailableError
+from darkroom_cluster.errors import ClusterError, ClusterUnavailableError
 from darkroom_cluster.images import PAUSE, base_spec, default_images, write_images
 from darkroom_cluster.kuberay import apply, kubectl
 from darkroom_cluster.namespaces import BRIDGE, PODS, run
@@ -37,7 +36,8 @@ COMMANDS = {
 KUBELET_HEALTH = 10248
 PROXY_HEALTH = 10256
 VOLUMES = 8
-VOLUME_SIZE = "20Gi"
+VOLUME_GIB = 20
+"""What a volume holds at most: of the machine's memory, and no more than what is on it."""
 STORAGE_CLASS = "darkroom-test"
 
 
@@ -73,6 +73,8 @@ root = "{folder}/root"
 state = "{folder}/state"
 [grpc]
   address = "{folder}/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   restrict_oom_score_adj = true
   sandbox_image = "{PAUSE}"
@@ -106,15 +108,31 @@ def cni_config(folder: Path) -> dict[str, Any]:
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": plugins}
 
 
-def _has_socket(state: State) -> bool:
-    command = ["ctr", "--address", str(_socket(state)), "version"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def _ctr(state: State, *arguments: str) -> str:
+    """What containerd says of the pods' images and containers."""
+    address = ["--address", str(_socket(state)), "--namespace", "k8s.io"]
+    return run("ctr", *address, *arguments)
+
+
+def containerd_answers(state: State) -> bool:
+    """Whether containerd is ready."""
+    try:
+        return bool(_ctr(state, "version"))
+    except ClusterError:
+        return False
 
 
 def import_image(state: State, archive: Path) -> None:
     """Gives the node an image."""
-    address = ["--address", str(_socket(state)), "--namespace", "k8s.io"]
-    run("ctr", *address, "images", "import", str(archive))
+    _ctr(state, "images", "import", str(archive))
+
+
+def first_process(state: State, container: str) -> int:
+    """The first process of a container, as the machine numbers it."""
+    for line in _ctr(state, "tasks", "list").splitlines():
+        if line.startswith(container):
+            return int(line.split()[1])
+    raise ClusterError(f"containerd runs no container {container}")
 
 
 def _start_containerd(state: State, tools: Tools) -> None:
@@ -124,7 +142,7 @@ def _start_containerd(state: State, tools: Tools) -> None:
     (folder / "base.json").write_text(json.dumps(base_spec()))
     (folder / "config.toml").write_text(containerd_config(folder))
     start(state, "containerd", ["containerd", "--config", str(folder / "config.toml")])
-    wait_ready(state, "containerd", lambda: _has_socket(state))
+    wait_ready(state, "containerd", lambda: containerd_answers(state))
     archives = write_images(state.folder / "images", Path(tools["pause"]), default_images())
     for archive in archives:
         import_image(state, archive)
@@ -214,7 +232,7 @@ def _start_dns(state: State, ports: Ports) -> None:
 
 
 def _storage(state: State) -> list[dict[str, Any]]:
-    """The default class, and volumes of it that wait to be claimed: folders of the machine."""
+    """The default class, and volumes of it that wait to be claimed: each can be full."""
     meta = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
     storage: list[dict[str, Any]] = [
         {
@@ -228,10 +246,11 @@ def _storage(state: State) -> list[dict[str, Any]]:
     for number in range(VOLUMES):
         folder = state.folder / "volumes" / str(number)
         folder.mkdir(parents=True)
-        folder.chmod(0o777)  # whoever the pod's user is
+        options = f"size={VOLUME_GIB}g,mode=777"  # whoever the pod's user is
+        run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
         volume = {
             "storageClassName": STORAGE_CLASS,
-            "capacity": {"storage": VOLUME_SIZE},
+            "capacity": {"storage": f"{VOLUME_GIB}Gi"},
             "accessModes": ["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany"],
             "persistentVolumeReclaimPolicy": "Retain",
             "hostPath": {"path": str(folder)},

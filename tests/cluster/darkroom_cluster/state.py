@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def start_time(pid: int) -> str | None:
 
 @dataclass(frozen=True)
 class Owner:
-    """The process without which the cluster shall not live on."""
+    """A process that a cluster belongs to: the one that starts it, or without which it shall not live on."""
 
     pid: int
     started: str
@@ -50,6 +51,12 @@ class Owner:
 
     def alive(self) -> bool:
         return start_time(self.pid) == self.started
+
+    def __str__(self) -> str:
+        with suppress(OSError):
+            words = Path(f"/proc/{self.pid}/cmdline").read_text().split("\0")
+            return f"process {self.pid} ({' '.join(words).strip()})"
+        return f"process {self.pid}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class State:
         self.folder = state_root() / name
         self.log_folder = self.folder / "log"
         self.kubeconfig = self.folder / "kubeconfig"
+        self.kubectl_cache = self.folder / "kubectl-cache"
         self.audit_log = self.folder / "audit.log"
         self.simulation = self.folder / "simulation.json"
         self.authority = Authority(self.folder / "pki")
@@ -93,7 +101,8 @@ class State:
         for folder in (self.log_folder, self._commands, self.folder / "bin"):
             folder.mkdir(parents=True)
         self.folder.chmod(0o711)  # pods look for their volumes in it
-        self.update(tier=tier, owner=asdict(owner) if owner else None, ready=False)
+        starter = asdict(Owner.of(os.getpid()))
+        self.update(tier=tier, starter=starter, owner=asdict(owner) if owner else None, ready=False)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -123,6 +132,13 @@ class State:
     def owner(self) -> Owner | None:
         owner = self.meta().get("owner")
         return Owner(**owner) if owner else None
+
+    def holder(self) -> Owner | None:
+        """The living process that the cluster belongs to: who starts it, or else its owner."""
+        meta = self.meta()
+        found = meta.get("owner"), None if meta.get("ready") else meta.get("starter")
+        owners = (Owner(**one) for one in found if one)
+        return next((one for one in owners if one.alive()), None)
 
     def record(self, command: Command) -> None:
         (self._commands / f"{command.name}.json").write_text(json.dumps(asdict(command)))

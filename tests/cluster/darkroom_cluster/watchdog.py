@@ -32,7 +32,7 @@ def main() -> None:
     wait_for_end(int(starter), state)
     if state.ready and (owner := state.owner):
         wait_for_end(owner.pid, state)
-    if is_orphan(state):
+    if is_orphan(state) or (state.exists() and not state.ready):
         down(name)
 
 
