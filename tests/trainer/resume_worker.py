@@ -5,6 +5,7 @@ tasks in one process, since starting torch costs more than training the tiny mod
 a port run in a child each, which may kill itself.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -18,7 +19,10 @@ import torch.distributed as dist
 from darkroom_api.job import PersonalizationJob
 from darkroom_trainer import engine, loop
 from darkroom_trainer.checkpoint import newest_checkpoint
+from darkroom_trainer.progress import Phase
+from darkroom_trainer.reporting import Reporter
 from darkroom_trainer.sources import inspect_base
+from darkroom_trainer.stopping import clear_stop, request_stop
 from darkroom_trainer.task import WorkerTask
 from darkroom_trainer.zero import prepare_environment
 
@@ -67,6 +71,40 @@ def die_within_checkpoint(step):
     engine.save_engine = save_then_die
 
 
+def fail_once_after(step, steps_file):
+    """Raises an error once, as a rank does whose peer is gone; notes on rank 0 which steps are done."""
+    train_step, failures = loop._train_step, ["Connection closed by peer"]
+
+    def train_then_fail(*arguments):
+        stats = train_step(*arguments)
+        if dist.get_rank() == 0:
+            with steps_file.open("a") as file:
+                file.write(f"{arguments[4] + 1} ")
+        if failures and arguments[4] + 1 == step:
+            raise RuntimeError(failures.pop())
+        return stats
+
+    loop._train_step = train_then_fail
+
+
+@contextlib.contextmanager
+def stopped_on(phase, step, run_folder):
+    """Asks to stop when a phase is entered with so many steps done, or before anything is done."""
+    enter = Reporter.enter
+
+    def enter_then_stop(reporter, entered, total=0):
+        enter(reporter, entered, total)
+        progress = reporter._progress
+        if progress is not None and entered == phase and progress.latest.step == step:
+            request_stop(run_folder)
+
+    if phase == Phase.STARTING:
+        request_stop(run_folder)
+    Reporter.enter = enter_then_stop
+    yield
+    Reporter.enter = enter
+
+
 def fill_disk(step, rank):
     """Lets one rank find no room for its files while that step's checkpoint is written."""
     save_checkpoint = loop._save_checkpoint
@@ -89,7 +127,17 @@ def run_entry(entry):
         die_within_checkpoint(entry["die_within_checkpoint"])
     if "disk_full" in entry:
         fill_disk(*entry["disk_full"])
-    result = loop.run_worker(build_task(entry))
+    task = build_task(entry)
+    clear_stop(task.run_folder)  # as a driver does
+    dist.barrier()
+    if "fail_after" in entry:
+        fail_once_after(entry["fail_after"], Path(entry["root"]) / "steps")
+        with contextlib.suppress(RuntimeError):
+            loop.run_worker(task)
+    with contextlib.ExitStack() as stack:
+        if "stop_on" in entry:
+            stack.enter_context(stopped_on(*entry["stop_on"], task.run_folder))
+        result = loop.run_worker(task)
     if dist.get_rank() == 0:
         print(json.dumps({"name": entry["name"], "digest": result.model_digest}), flush=True)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,14 +37,14 @@ from darkroom_trainer.photos import load_photos
 from darkroom_trainer.run import RunOptions, TrainResult, prepare
 from darkroom_trainer.sources import find_images
 from darkroom_trainer.status import RunStatus
-from darkroom_trainer.stopping import stop_requested
+from darkroom_trainer.stopping import request_stop, stop_requested
 
 
 class Recorder:
     """Stands where the client stands; remembers the reports, and whether the run was still held."""
 
     def __init__(self, folder):
-        self.folder, self.told, self.held = folder, [], None
+        self.folder, self.told, self.held, self.unwanted = folder, [], None, False
 
     def tell(self, report):
         self.told.append(report)
@@ -68,12 +69,12 @@ def cluster(make_job, tmp_path, monkeypatch):
     return run
 
 
-def ended(status, entry=None):
-    return TrainResult(status=status, steps=3, entry=entry, resumed_from=None)
+def ended(status, entry=None, resumed_from=None):
+    return TrainResult(status=status, steps=3, entry=entry, resumed_from=resumed_from)
 
 
 def test_an_interrupted_attempt_saves_says_so_and_exits_with_75(cluster, capsys):
-    def train(prepared, ray_run, on_progress):
+    def train(prepared, ray_run, on_progress, is_unwanted):
         assert (cluster.folder / RUNNING_FILE).exists()
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop_requested(cluster.folder)
@@ -88,6 +89,48 @@ def test_an_interrupted_attempt_saves_says_so_and_exits_with_75(cluster, capsys)
 
 
 @pytest.mark.parametrize(
+    ("step", "resumed_from", "said"),
+    [
+        (0, None, "before its first step, with nothing to save"),
+        (3, 3, "with nothing new to save; it had saved at step 3"),
+        (4, 3, "and saved at step 4"),
+        (1, None, "and saved at step 1"),
+    ],
+)
+def test_an_attempt_that_is_stopped_says_what_is_saved(cluster, capsys, step, resumed_from, said):
+    result = replace(ended(RunStatus.INTERRUPTED, resumed_from=resumed_from), steps=step)
+    assert cluster(lambda *_, **__: result) == EXIT_INTERRUPTED
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"darkroom: Preempted: it was asked to stop {said}"
+
+
+def test_an_attempt_that_is_stopped_while_it_prepares_ends_at_once(cluster, monkeypatch):
+    over = threading.Event()
+
+    def prepare_for_ever(job, options):
+        request_stop(cluster.folder)
+        over.wait()
+
+    monkeypatch.setattr(attempt, "prepare", prepare_for_ever)
+    assert cluster(None) == EXIT_INTERRUPTED
+    over.set()
+    last = cluster.recorder.told[-1]
+    assert (last.phase, last.failure.reason) == (RunPhase.INTERRUPTED, Reason.PREEMPTED)
+    assert not (cluster.folder / RUNNING_FILE).exists()
+
+
+def test_an_attempt_whose_job_goes_with_its_model_is_asked_to_save_nothing(cluster, capsys):
+    def train(prepared, ray_run, on_progress, is_unwanted):
+        assert not is_unwanted()
+        cluster.recorder.unwanted = True
+        assert is_unwanted()
+        return ended(RunStatus.INTERRUPTED)
+
+    assert cluster(train) == EXIT_INTERRUPTED
+    assert "darkroom: Deleting: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("error", "line"),
     [
         (TrainerError("LossNotFinite", "the loss\nis nan", "x"), "LossNotFinite: the loss is nan"),
@@ -96,7 +139,7 @@ def test_an_interrupted_attempt_saves_says_so_and_exits_with_75(cluster, capsys)
     ],
 )
 def test_a_failed_attempt_says_why_in_its_last_line_and_report(cluster, capsys, error, line):
-    def train(prepared, ray_run, on_progress):
+    def train(prepared, ray_run, on_progress, is_unwanted):
         raise error
 
     assert cluster(train) == 1
@@ -119,7 +162,7 @@ def test_a_published_attempt_reports_its_model(cluster, tmp_path, monkeypatch, c
     monkeypatch.setenv(VOLUMES_ENV, str(tmp_path))
     model = tmp_path / "claim" / "models" / "digest"
 
-    def train(prepared, ray_run, on_progress):
+    def train(prepared, ray_run, on_progress, is_unwanted):
         return ended(RunStatus.FINISHED, RegistryEntry("default", "tiny", "a" * 64, model))
 
     manifest = SimpleNamespace(files={})
@@ -150,7 +193,7 @@ def test_a_later_job_of_the_same_name_may_be_another_training(
         return prepare(job, options)
 
     monkeypatch.setattr(attempt, "prepare", prepared)
-    status = cluster(lambda *_: ended(RunStatus.INTERRUPTED))
+    status = cluster(lambda *_, **__: ended(RunStatus.INTERRUPTED))
     assert (status == EXIT_INTERRUPTED) is begins_afresh
     assert old.exists() is not begins_afresh
     if begins_afresh:
@@ -228,6 +271,7 @@ sys.exit(subprocess.run([sys.executable, "-m", "darkroom_trainer", "--job", sys.
 """
 
 
+@pytest.mark.slow
 def test_a_run_on_a_cluster_that_is_there_publishes(make_job, tmp_path):
     job = make_job(tmp_path)
     (tmp_path / "job.json").write_text(job.model_dump_json(by_alias=True))

@@ -3,9 +3,13 @@
 import errno
 import json
 import shutil
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from darkroom_api.artifact import TrainState
 from darkroom_api.job import ObjectMeta
@@ -16,30 +20,25 @@ OWNER = ObjectMeta(name="tiny")
 INPUTS = "1" * 64
 
 
-@pytest.fixture
-def spec(make_job, tmp_path):
-    return make_job(tmp_path).spec
+@pytest.fixture(scope="module")
+def spec(make_job, tmp_path_factory):
+    return make_job(tmp_path_factory.mktemp("job")).spec
+
+
+def write_checkpoint(run_folder, spec, step, keep=3, owner=OWNER, **other):
+    """Writes the checkpoint of a step as a run does."""
+    unfinished = checkpoint.partial_folder(run_folder)
+    checkpoint.begin_checkpoint(unfinished, spec)
+    (unfinished / "deepspeed" / "weights.pt").write_bytes(bytes(range(256)) * step)
+    fields = {"spec_digest": checkpoint.numerics_digest(spec), "inputs_digest": INPUTS}
+    state = TrainState(step=step, seed=42, world_size=1, zero_stage=2, **fields | other)
+    return checkpoint.finish_checkpoint(unfinished, owner, state, keep)
 
 
 @pytest.fixture
 def write(tmp_path, spec):
     """Writes the checkpoint of a step as a run does."""
-
-    def build(step, keep=3):
-        partial = checkpoint.partial_folder(tmp_path)
-        checkpoint.begin_checkpoint(partial, spec)
-        (partial / "deepspeed" / "weights.pt").write_bytes(bytes(range(256)) * step)
-        state = TrainState(
-            step=step,
-            seed=42,
-            world_size=1,
-            zero_stage=2,
-            spec_digest=checkpoint.numerics_digest(spec),
-            inputs_digest=INPUTS,
-        )
-        return checkpoint.finish_checkpoint(partial, OWNER, state, keep)
-
-    return build
+    return partial(write_checkpoint, tmp_path, spec)
 
 
 def newest_step(folder):
@@ -93,6 +92,94 @@ def test_a_damaged_newer_checkpoint_never_pushes_out_a_good_one(tmp_path, write)
     DAMAGES["a torn file"](write(9) / "deepspeed" / "weights.pt")
     write(6, keep=1)
     assert newest_step(tmp_path) == (6, [])
+
+
+OTHER = {
+    "of another job": {"owner": ObjectMeta(name="other")},
+    "of other numerics": {"spec_digest": "2" * 64},
+    "of other inputs": {"inputs_digest": "3" * 64},
+}
+
+
+def put(run_folder, spec, step, kind):
+    """Puts a checkpoint beside those that are there: whole, of another training, or damaged."""
+    with tempfile.TemporaryDirectory(dir=run_folder) as aside:
+        written = write_checkpoint(Path(aside), spec, step, **OTHER.get(kind, {}))
+        if kind in DAMAGES:
+            DAMAGES[kind](written / "deepspeed" / "weights.pt")
+        target = checkpoint.checkpoint_folder(run_folder, step)
+        target.parent.mkdir(exist_ok=True)
+        written.rename(target)
+
+
+@pytest.mark.parametrize("kind", ["whole", *OTHER, *DAMAGES])
+def test_a_newer_checkpoint_goes_only_if_nobody_can_go_on_from_it(tmp_path, spec, write, kind):
+    put(tmp_path, spec, 9, kind)
+    write(6, keep=1)
+    assert checkpoint.checkpoint_folder(tmp_path, 9).exists() is (kind == "whole")
+    assert newest_step(tmp_path) == (9 if kind == "whole" else 6, [])
+
+
+def test_a_newer_checkpoint_that_can_t_be_read_now_stays(tmp_path, write, monkeypatch):
+    weights = write(9) / "deepspeed" / "weights.pt"
+    read = Path.open
+
+    def broken(self, *arguments, **options):
+        if self == weights:
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return read(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", broken)
+        assert newest_step(tmp_path)[0] is None
+        write(6)
+        assert newest_step(tmp_path)[0] == 6
+    assert newest_step(tmp_path) == (9, [])
+
+
+def test_a_step_that_is_saved_already_is_not_written_over(tmp_path, write):
+    before = write(6).stat().st_ino
+    assert write(6).stat().st_ino == before
+    assert not checkpoint.partial_folder(tmp_path).exists()
+    DAMAGES["a torn file"](checkpoint.checkpoint_folder(tmp_path, 6) / "deepspeed" / "weights.pt")
+    write(6)
+    assert newest_step(tmp_path) == (6, [])
+
+
+STEPS = st.integers(1, 12)
+
+
+@given(
+    there=st.dictionaries(STEPS, st.sampled_from(["whole", *OTHER, *DAMAGES])),
+    saved=st.lists(STEPS, min_size=1, max_size=3),
+    keep=st.integers(1, 3),
+)
+@settings(deadline=None, max_examples=50)
+def test_whatever_is_on_the_disk_the_newest_checkpoint_of_this_training_survives(
+    spec, there, saved, keep
+):
+    whole = {step for step, kind in there.items() if kind == "whole"}
+    with tempfile.TemporaryDirectory() as folder:
+        for step, kind in there.items():
+            put(Path(folder), spec, step, kind)
+        for step in saved:
+            write_checkpoint(Path(folder), spec, step, keep=keep)
+            whole.add(step)
+            assert newest_step(Path(folder)) == (max(whole), [])
+
+
+def test_only_checkpoints_newer_than_a_verified_one_are_read(tmp_path, write, monkeypatch):
+    write(2)
+    known, _ = checkpoint.newest_checkpoint(tmp_path, OWNER)
+    assert checkpoint.newest_checkpoint(tmp_path, OWNER, verified=known) == (known, [])
+    write(4)
+    DAMAGES["a flipped bit"](write(6) / "deepspeed" / "weights.pt")
+    DAMAGES["a torn file"](known.folder / "deepspeed" / "weights.pt")
+    found, (warning,) = checkpoint.newest_checkpoint(tmp_path, OWNER, verified=known)
+    assert found.state.step == 4
+    assert "step-00000006" in warning
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert checkpoint.newest_checkpoint(tmp_path, OWNER, verified=known) == (known, [])
 
 
 def test_another_job_s_checkpoint_is_not_used(tmp_path, write):

@@ -11,8 +11,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.metrics import MetricsServer
-from darkroom_trainer.progress import Losses, Phase, ProgressWriter, read_progress
+from darkroom_trainer.progress import (
+    PROGRESS_FILE,
+    Losses,
+    Phase,
+    ProgressWriter,
+    read_progress,
+)
 from darkroom_trainer.progress_log import ProgressLog
+from darkroom_trainer.reporting import Reporter
+from darkroom_trainer.run import RunOptions, prepare
 from darkroom_trainer.tracking import LOG_EVERY, Trackers
 
 LOSSES = Losses(total=0.5, instance=0.3, prior=0.2)
@@ -40,14 +48,40 @@ def test_steps_carry_losses_and_a_time_to_the_end(writer):
     assert latest.images_per_second > 0
 
 
-def test_class_images_are_counted_and_a_condition_stands_once(writer):
+def test_class_images_are_counted(writer):
     writer.enter(Phase.CLASS_IMAGES, total=16)
     writer.advance(8)
     writer.advance(16)
-    writer.warn("CheckpointFailed/DiskFull: step 2 was not saved")
-    writer.warn("CheckpointFailed/DiskFull: step 2 was not saved")
     assert writer.latest.class_images_made == 16
-    assert len(writer.latest.conditions) == 1
+
+
+def test_a_failed_checkpoint_is_told_until_one_is_written_and_stays_in_the_history(writer):
+    writer.not_checkpointed(2, "DiskFull")
+    assert writer.latest.checkpoint_failure == "DiskFull: step 2 was not saved"
+    writer.not_checkpointed(4, "WriteFailed: [Errno 13] Permission denied")
+    assert "Errno 13" in writer.latest.checkpoint_failure
+    writer.checkpointed(6)
+    assert writer.latest.checkpoint_failure is None
+    assert [text.partition(":")[0] for text in writer.latest.conditions] == [
+        "CheckpointFailed/DiskFull",
+        "CheckpointFailed/WriteFailed",
+    ]
+
+
+def test_the_last_step_of_a_run_that_fails_is_told(make_job, tmp_path):
+    job, options = make_job(tmp_path), RunOptions(job_folder=tmp_path, work_dir=tmp_path)
+    task = prepare(job, options).task
+    task.run_folder.mkdir(parents=True)
+
+    def train():
+        with Reporter(task, rank=0) as reporter:
+            for step in (1, 2, 3):  # faster than snapshots are written
+                reporter.step(step, LOSSES, grad_norm=1.0)
+            raise RuntimeError("NCCL error")
+
+    with pytest.raises(RuntimeError):
+        train()
+    assert read_progress(task.run_folder / PROGRESS_FILE).step == 3
 
 
 def test_a_resumed_training_starts_and_goes_on_at_its_step(tmp_path):

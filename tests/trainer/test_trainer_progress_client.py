@@ -116,6 +116,18 @@ def test_an_invalid_report_is_not_sent_again(operator):
     assert operator.steps == [(422, 1), (204, 2)]
 
 
+def test_a_run_whose_job_is_deleted_with_its_model_is_told_so_and_says_no_more(operator):
+    operator.answers = [(410, None)]
+    client = ProgressClient(Endpoint(operator.url, None))
+    assert not client.unwanted
+    client.tell(report(1))
+    operator.wait_for(1)
+    client.tell(report(2))
+    client.close(10)
+    assert client.unwanted
+    assert operator.steps == [(410, 1)]
+
+
 def test_the_token_is_read_for_each_report(operator, tmp_path, monkeypatch):
     token = tmp_path / "token"
     token.write_text("old\n")

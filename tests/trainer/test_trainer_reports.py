@@ -2,18 +2,24 @@
 
 from datetime import UTC, datetime
 
-from darkroom_api.artifact import ArtifactKind, ModelManifest, content_digest
+from darkroom_api.artifact import ArtifactKind, ModelManifest, TrainState, content_digest
 from darkroom_api.integrity import hash_folder, seal
 from darkroom_api.names import VOLUMES_ENV
-from darkroom_api.report import ProgressReport
+from darkroom_api.report import Failure, ProgressReport
+from darkroom_api.status import Reason
 from darkroom_trainer.checkpoint import checkpoint_folder
 from darkroom_trainer.progress import Losses, Phase, Progress
 from darkroom_trainer.reports import Reports
 
 
 class Recorder:
+    unwanted = False
+
     def __init__(self):
         self.told = []
+
+    def close(self, patience_s):
+        pass
 
     def tell(self, report):
         # As it arrives: whatever the operator would refuse fails here.
@@ -25,13 +31,19 @@ def snapshot(**changes):
     return Progress(**fixed | changes)
 
 
-def write_checkpoint(run_folder, step):
+def state(step):
+    digests = {"spec_digest": "1" * 64, "inputs_digest": "2" * 64}
+    return TrainState(step=step, seed=0, world_size=1, zero_stage=2, **digests)
+
+
+def write_checkpoint(run_folder, step, **more):
     folder = checkpoint_folder(run_folder, step)
     folder.mkdir(parents=True)
     (folder / "file").write_text("x")
     files = hash_folder(folder)
     digest = content_digest(files)
-    seal(folder, ModelManifest(kind=ArtifactKind.CHECKPOINT, name="t", files=files, digest=digest))
+    fields = {"name": "t", "files": files, "digest": digest} | more
+    seal(folder, ModelManifest(kind=ArtifactKind.CHECKPOINT, **fields))
     return digest
 
 
@@ -62,3 +74,26 @@ def test_a_checkpoint_is_told_with_its_digest_until_there_is_a_newer_one(
     assert (first.step, first.digest) == (2, digest)
     assert first.uri == "pvc://claim/run/checkpoints/step-00000002"
     assert second == first
+
+
+def test_a_failed_checkpoint_is_told_until_one_is_written(make_job, tmp_path):
+    client = Recorder()
+    reports = Reports(make_job(tmp_path), tmp_path, client)
+    for failure in ("DiskFull: step 2 was not saved", "x" * 5000, None):
+        reports.progress(snapshot(checkpoint_failure=failure))
+    told = [report.checkpoint_failure for report in client.told]
+    assert told == ["DiskFull: step 2 was not saved", "x" * 1024, None]
+
+
+def test_until_a_run_is_prepared_it_is_at_the_step_of_its_newest_checkpoint(make_job, tmp_path):
+    job = make_job(tmp_path)
+    for step in (2, 7):
+        write_checkpoint(tmp_path, step, name="tiny", state=state(step))
+    write_checkpoint(tmp_path, 9, name="other", state=state(9))
+    checkpoint_folder(tmp_path, 11).mkdir()
+    client = Recorder()
+    Reports(job, tmp_path, client).failed(
+        Failure(reason=Reason.SOURCE_MISSING, message="spec.baseModel.uri: no such folder")
+    )
+    (report,) = client.told
+    assert (report.start_step, report.step) == (7, 7)

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from darkroom_trainer.progress import PROGRESS_FILE, Phase, read_progress
-from darkroom_trainer.stopping import request_stop
+
+pytestmark = pytest.mark.slow
 
 WORKER = Path(__file__).with_name("resume_worker.py")
 STEPS = 5
@@ -23,6 +24,8 @@ MATRIX = [
     *itertools.product((2, 3), ("FP32",), ("CPU",)),
 ]
 """ZeRO stage, precision, offload."""
+SHORT = [(0, "FP32", "None"), (2, "FP32", "None"), (2, "BF16", "None"), (3, "BF16", "None")]
+"""Two stages of each precision."""
 
 GRID = {"everySteps": 4, "prompts": ["a photo of sks dog"]}
 """The grid of step 4 is part of the published model."""
@@ -113,28 +116,35 @@ def mean_difference(first, second):
     return float(torch.cat(parts).mean())
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "cases"),
+    [
+        pytest.param(2, SHORT, id="2-short"),
+        pytest.param(1, MATRIX, id="1-whole", marks=pytest.mark.exhaustive),
+        pytest.param(2, MATRIX, id="2-whole", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_every_zero_stage_and_precision_resumes_to_the_same_bytes(
-    tmp_path, entry_of, tiny_base, workers
+    tmp_path, entry_of, tiny_base, workers, cases
 ):
     wholes = {
         "-".join(map(str, case)): entry_of(
             tmp_path / "-".join(map(str, case)), "-".join(map(str, case)), workers, *case
         )
-        for case in MATRIX
+        for case in cases
     }
     undisturbed, code, errors = run_ranks(tmp_path / "whole.json", list(wholes.values()), workers)
     assert code == 0, errors
 
     resumed = []
-    for name, case in zip(wholes, MATRIX, strict=True):
+    for name, case in zip(wholes, cases, strict=True):
         root = tmp_path / f"resumed-{name}"
         keep_first_checkpoint(Path(wholes[name]["root"]), root)
         resumed.append(entry_of(root, name, workers, *case))
     continued, code, errors = run_ranks(tmp_path / "resumed.json", resumed, workers)
     assert code == 0, errors
 
-    assert len(undisturbed) == len(MATRIX)
+    assert len(undisturbed) == len(cases)
     assert continued == undisturbed
     assert len(set(undisturbed.values())) > 1, "precision must matter, or the digests say nothing"
 
@@ -149,13 +159,32 @@ def test_every_zero_stage_and_precision_resumes_to_the_same_bytes(
             assert mean_difference(rounded, unet) > 0, "these are not the 32-bit masters"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path, entry_of, workers):
-    deaths = {
-        "whole": {},
-        **{f"after-{step}": {"die_after": step} for step in range(1, STEPS + 1)},
-        **{f"within-{step}": {"die_within_checkpoint": step} for step in (2, 4)},
-    }
+def test_workers_that_are_started_again_continue_and_publish_the_same_bytes(tmp_path, entry_of):
+    """As Ray would start them: with the task of the first time, which knows of no checkpoint."""
+    whole = entry_of(tmp_path / "whole", "whole", 2, 2, "FP32")
+    again = entry_of(tmp_path / "again", "again", 2, 2, "FP32", fail_after=3)
+    published, code, errors = run_ranks(tmp_path / "tasks.json", [whole, again], 2)
+    assert code == 0, errors
+    assert published["again"] == published["whole"]
+    assert (tmp_path / "again" / "steps").read_text().split() == ["1", "2", "3", "3", "4", "5"]
+
+
+DEATHS = {
+    **{f"after-{step}": {"die_after": step} for step in range(1, STEPS + 1)},
+    **{f"within-{step}": {"die_within_checkpoint": step} for step in (2, 4)},
+}
+
+
+@pytest.mark.parametrize(
+    ("workers", "moments"),
+    [
+        pytest.param(2, ("after-3", "within-4"), id="2-short"),
+        pytest.param(1, tuple(DEATHS), id="1-whole", marks=pytest.mark.exhaustive),
+        pytest.param(2, tuple(DEATHS), id="2-whole", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path, entry_of, workers, moments):
+    deaths = {"whole": {}, **{moment: DEATHS[moment] for moment in moments}}
     entries = []
     for name, death in deaths.items():
         for again in [{}] if not death else [death, {}]:
@@ -167,26 +196,65 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path, entry_of
     assert set(published.values()) == {published["whole"]}
 
 
-def test_a_stop_that_finds_no_room_says_that_nothing_was_saved(tmp_path, entry_of):
-    root = tmp_path / "run"
-    (root / "run").mkdir(parents=True)
-    entry = entry_of(root, "run", 1, 2, "FP32")
-    waiting, code, errors = run_ranks(tmp_path / "images.json", [stopped(root, entry)], 1)
-    assert (waiting, code) == ({"run": None}, 0), errors
-    assert read_progress(root / "run" / PROGRESS_FILE).phase is Phase.INTERRUPTED
+STOPS = {
+    "before anything": (Phase.STARTING, 0, []),
+    "class images": (Phase.CLASS_IMAGES, 0, []),
+    "caching": (Phase.CACHING, 0, []),
+    "step 1": (Phase.TRAINING, 0, [1]),
+    "a checkpoint": (Phase.CHECKPOINTING, 2, [2, 3]),
+    "the last checkpoint": (Phase.CHECKPOINTING, STEPS, [2, 4, STEPS]),
+}
+"""What a run does, and how many steps it has done, when it is asked to stop; the checkpoints it leaves."""
 
-    no_prior = json.loads(entry["job"])
-    no_prior["spec"]["priorPreservation"] = {"mode": "Disabled"}
-    entry |= {"job": json.dumps(no_prior), "disk_full": [1, 0]}
-    published, code, errors = run_ranks(tmp_path / "steps.json", [stopped(root, entry)], 1)
+
+def checkpoints(root):
+    return sorted((root / "run" / "checkpoints").glob("step-*"))
+
+
+def test_a_run_stopped_in_any_phase_saves_what_is_new_and_publishes_the_same_bytes(
+    tmp_path, entry_of
+):
+    def run(stops):
+        entries = [entry_of(tmp_path / name, name, 1, 2, "FP32") for name in stops]
+        entries = [
+            entry if stop is None else entry | {"stop_on": stop}
+            for entry, stop in zip(entries, stops.values(), strict=True)
+        ]
+        published, code, errors = run_ranks(tmp_path / "tasks.json", entries, 1)
+        assert code == 0, errors
+        return published
+
+    def on_disk():
+        return [
+            (path, path.stat().st_ino) for name in STOPS for path in checkpoints(tmp_path / name)
+        ]
+
+    stops = {name: (phase, step) for name, (phase, step, _) in STOPS.items()}
+    published = run(stops | {"export": (Phase.EXPORTING, STEPS)})
+    whole = published.pop("export")
+    assert whole, "an export that has begun is finished"
+    assert published == dict.fromkeys(STOPS)
+    for name, (_, _, saved) in STOPS.items():
+        assert read_progress(tmp_path / name / "run" / PROGRESS_FILE).phase is Phase.INTERRUPTED
+        assert [int(path.name[5:]) for path in checkpoints(tmp_path / name)] == saved
+
+    # Stopped again before a new step there is nothing to save.
+    before = on_disk()
+    phases = itertools.cycle((Phase.STARTING, Phase.CLASS_IMAGES, Phase.CACHING))
+    stops = {name: (next(phases), max(saved, default=0)) for name, (_, _, saved) in STOPS.items()}
+    assert run(stops) == dict.fromkeys(STOPS)
+    assert on_disk() == before
+
+    assert run(dict.fromkeys(STOPS)) == dict.fromkeys(STOPS, whole)
+
+
+def test_a_stop_that_finds_no_room_says_that_nothing_was_saved(tmp_path, entry_of):
+    entry = entry_of(tmp_path / "run", "run", 1, 2, "FP32", disk_full=[1, 0])
+    published, code, errors = run_ranks(
+        tmp_path / "tasks.json", [entry | {"stop_on": (Phase.TRAINING, 0)}], 1
+    )
     assert (published, code) == ({}, 1)
     assert "told to stop and step 1 could not be saved: DiskFull" in errors
-
-
-def stopped(root, entry):
-    """The entry, and a request to stop that comes before it starts."""
-    request_stop(root / "run")
-    return entry
 
 
 @pytest.mark.parametrize(("workers", "full_rank"), [(1, 0), (2, 1)])
@@ -198,5 +266,4 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, entry_of, work
     assert published["run"]
     progress = read_progress(root / "run" / PROGRESS_FILE)
     assert progress.conditions == ("CheckpointFailed/DiskFull: step 4 was not saved",)
-    checkpoints = sorted(path.name for path in (root / "run" / "checkpoints").iterdir())
-    assert checkpoints == ["step-00000002", "step-00000005"]
+    assert [path.name for path in checkpoints(root)] == ["step-00000002", "step-00000005"]

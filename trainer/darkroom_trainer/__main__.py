@@ -44,4 +44,7 @@ def _job_of_environment() -> PersonalizationJob:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # a download that the driver no longer waits for would keep the process

@@ -6,6 +6,9 @@ The exit status says how it ended, and the last line of the log of one that did 
 
 import logging
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +35,7 @@ from darkroom_trainer.progress_log import ProgressLog
 from darkroom_trainer.ray_run import cause_of, running_cluster
 from darkroom_trainer.reports import Reports
 from darkroom_trainer.run import (
+    POLL_SECONDS,
     Prepared,
     RunOptions,
     TrainResult,
@@ -39,6 +43,8 @@ from darkroom_trainer.run import (
     run_folder,
     run_prepared,
 )
+from darkroom_trainer.status import RunStatus
+from darkroom_trainer.stopping import stop_requested
 from darkroom_trainer.zero import prepare_environment
 
 logger = logging.getLogger(__name__)
@@ -78,8 +84,7 @@ def run_attempt(job: PersonalizationJob, job_folder: Path) -> int:
             if result.entry is not None:
                 reports.published(result.entry)
                 return 0
-            text = f"it was asked to stop and saved at step {result.steps}"
-            failure, status = Failure(reason=Reason.PREEMPTED, message=text), EXIT_INTERRUPTED
+            failure, status = _interruption(result, reports), EXIT_INTERRUPTED
             reports.interrupted(failure)
     say_why(failure)
     return status
@@ -101,7 +106,10 @@ def say_why(failure: Failure) -> None:
 
 def _train(job: PersonalizationJob, options: RunOptions, reports: Reports) -> TrainResult:
     prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
-    prepared = _prepare(job, options)
+    prepared = _unless_stopped(run_folder(job, options.work_dir), lambda: _prepare(job, options))
+    if prepared is None:
+        step = reports.step
+        return TrainResult(status=RunStatus.INTERRUPTED, steps=step, entry=None, resumed_from=step)
     for warning in prepared.warnings:
         logger.warning("%s", warning)
     reports.prepared(prepared)
@@ -111,7 +119,38 @@ def _train(job: PersonalizationJob, options: RunOptions, reports: Reports) -> Tr
         log.progress(snapshot)
         reports.progress(snapshot)
 
-    return run_prepared(prepared, running_cluster(), tell)
+    return run_prepared(prepared, running_cluster(), tell, is_unwanted=reports.unwanted)
+
+
+def _interruption(result: TrainResult, reports: Reports) -> Failure:
+    """Why a run ended that was asked to stop, and what it saved."""
+    if reports.unwanted():
+        text = f"its job is being deleted with its model: nothing was saved at step {result.steps}"
+        return Failure(reason=Reason.DELETING, message=text)
+    if result.steps == 0:
+        text = "it was asked to stop before its first step, with nothing to save"
+    elif result.steps == result.resumed_from:
+        text = f"it was asked to stop with nothing new to save; it had saved at step {result.steps}"
+    else:
+        text = f"it was asked to stop and saved at step {result.steps}"
+    return Failure(reason=Reason.PREEMPTED, message=text)
+
+
+def _unless_stopped(folder: Path, prepare: Callable[[], Prepared]) -> Prepared | None:
+    """What a function returns, or None as soon as somebody asks to stop: it may be in a long download."""
+    future: Future[Prepared] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(prepare())
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True, name="prepare").start()
+    while not wait([future], timeout=POLL_SECONDS).done:
+        if stop_requested(folder):
+            return None
+    return future.result()
 
 
 def _prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:

@@ -5,6 +5,7 @@ written last, `manifest.json` with the `TrainState`. It exists if and only if th
 Imports no torch: a driver looks for a checkpoint before it starts anything.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -21,7 +22,14 @@ from darkroom_api.artifact import (
     content_digest,
     json_digest,
 )
-from darkroom_api.integrity import IntegrityError, hash_folder, publish_folder, seal, verify
+from darkroom_api.integrity import (
+    IntegrityError,
+    hash_folder,
+    publish_folder,
+    read_manifest,
+    seal,
+    verify,
+)
 from darkroom_api.job import ObjectMeta, PersonalizationJobSpec
 from darkroom_trainer.errors import TrainerError
 
@@ -77,20 +85,37 @@ def numerics_digest(spec: PersonalizationJobSpec) -> str:
     return json_digest(numerics(spec))
 
 
-def newest_checkpoint(run_folder: Path, owner: ObjectMeta) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint of a job that is complete, and a warning for each newer one that isn't."""
+def newest_checkpoint(
+    run_folder: Path, owner: ObjectMeta, verified: Checkpoint | None = None
+) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint of a job that is complete, and a warning for each newer one that isn't.
+
+    One that was `verified` before is not read again: only newer ones take its place.
+    """
     warnings = []
-    for folder in sorted((run_folder / CHECKPOINTS).glob("step-*"), reverse=True):
+    for folder in _folders(run_folder / CHECKPOINTS):
+        if verified is not None and folder.name <= verified.folder.name:
+            break
         try:
             manifest = verify(folder)
         except IntegrityError as error:
             warnings.append(f"checkpoint {folder.name} is not used: {error.why}")
             continue
-        if (manifest.namespace, manifest.name) != (owner.namespace, owner.name):
+        if not _is_of(manifest, owner):
             warnings.append(f"checkpoint {folder.name} is not used: it is of another job")
         elif manifest.state is not None:
             return Checkpoint(folder, manifest.state), warnings
-    return None, warnings
+    return verified, warnings
+
+
+def newest_step(run_folder: Path, owner: ObjectMeta) -> int:
+    """The step that a job has reached, as the manifests say, without reading the files; 0 without any."""
+    for folder in _folders(run_folder / CHECKPOINTS):
+        with contextlib.suppress(IntegrityError):
+            manifest = read_manifest(folder)
+            if _is_of(manifest, owner) and manifest.state is not None:
+                return manifest.state.step
+    return 0
 
 
 def refuse_other_run(
@@ -157,9 +182,23 @@ def begin_checkpoint(partial: Path, spec: PersonalizationJobSpec) -> None:
 def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep: int) -> Path:
     """Lets a checkpoint exist once all ranks have written their files; removes those it replaces.
 
-    They are the old ones beyond `keep`, and all newer ones: had they been fit, the run would have
-    gone on from them.
+    They are the old ones beyond `keep`, and newer ones that nobody can go on from. One of this step
+    and training that is there already holds the same numbers, and stays.
     """
+    target = partial.parent / folder_name(state.step)
+    if _is_as_good(target, owner, state):
+        discard(partial)
+    else:
+        _publish(partial, target, owner, state)
+    found = _folders(target.parent)
+    position = found.index(target)
+    useless = [newer for newer in found[:position] if _is_useless(newer, owner, state)]
+    for replaced in (*useless, *found[position + keep :]):
+        discard(replaced)
+    return target
+
+
+def _publish(partial: Path, target: Path, owner: ObjectMeta, state: TrainState) -> None:
     files = hash_folder(partial)
     manifest = ModelManifest(
         kind=ArtifactKind.CHECKPOINT,
@@ -170,13 +209,44 @@ def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep:
         state=state,
     )
     seal(partial, manifest)
-    target = partial.parent / folder_name(state.step)
+    discard(target)
     publish_folder(partial, target)
-    found = sorted(partial.parent.glob("step-*"), reverse=True)
-    newest = found.index(target)
-    for replaced in (*found[:newest], *found[newest + keep :]):
-        discard(replaced)
-    return target
+
+
+def _folders(checkpoints: Path) -> list[Path]:
+    """Folders of all checkpoints, complete or not, the newest first."""
+    return sorted(checkpoints.glob("step-*"), reverse=True)
+
+
+def _is_of(manifest: ModelManifest, owner: ObjectMeta) -> bool:
+    return (manifest.namespace, manifest.name) == (owner.namespace, owner.name)
+
+
+def _is_as_good(folder: Path, owner: ObjectMeta, state: TrainState) -> bool:
+    """Whether a folder holds the checkpoint of that state already, whole."""
+    try:
+        manifest = verify(folder)
+    except IntegrityError:
+        return False
+    return _is_of(manifest, owner) and manifest.state == state
+
+
+def _is_useless(folder: Path, owner: ObjectMeta, state: TrainState) -> bool:
+    """Whether no attempt at this training can ever go on from a folder."""
+    try:
+        manifest = verify(folder)
+    except IntegrityError as error:
+        return not _is_unreadable(error)
+    if manifest.state is None or not _is_of(manifest, owner):
+        return True
+    digests = (manifest.state.spec_digest, manifest.state.inputs_digest)
+    return digests != (state.spec_digest, state.inputs_digest)
+
+
+def _is_unreadable(error: IntegrityError) -> bool:
+    """Whether the disk failed: what can't be read now may be whole, and readable later."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
 
 
 def discard(folder: Path) -> None:

@@ -1,9 +1,12 @@
 """What ranks agree on beside gradients; each function is called by all of them at the same point."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+from darkroom_trainer.errors import TrainerError
 
 T = TypeVar("T")
 
@@ -27,6 +30,20 @@ def from_rank_0(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def done_by_rank_0(work: Callable[[], T]) -> T:
+    """What rank 0 makes of some work, on every rank; its TrainerError too, so that none waits for it."""
+    outcome: T | TrainerError | None = None
+    if dist.get_rank() == 0:
+        try:
+            outcome = work()
+        except TrainerError as error:
+            outcome = error
+    outcome = from_rank_0(outcome)
+    if isinstance(outcome, TrainerError):
+        raise outcome
+    return cast(T, outcome)
 
 
 def mean_over_ranks(values: list[float], device: torch.device) -> list[float]:

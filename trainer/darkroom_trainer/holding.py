@@ -1,10 +1,11 @@
 """Holds a job's run folder for the one process that trains it, and listens for requests to stop."""
 
 import fcntl
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,12 +16,16 @@ from darkroom_trainer.stopping import clear_stop, request_stop
 LOCK_FILE: Final = ".lock"
 """File in a job's run folder that the process which trains it holds locked."""
 
+BEAT_S: Final = 1.0
+"""How often `running` is touched. One that is no longer touched was left by a process that was killed."""
+
 
 @contextmanager
 def hold_run(folder: Path) -> Iterator[None]:
     """Holds a job's run folder; the kernel gives it back when this process is killed.
 
-    Requests to stop from before are forgotten. As long as `running` is there, pods that are to go wait.
+    Requests to stop from before are forgotten. As long as `running` is there and touched, pods that
+    are to go wait.
 
     Raises TrainerError when another process holds it.
     """
@@ -35,12 +40,27 @@ def hold_run(folder: Path) -> Iterator[None]:
                 "wait for its end, or choose another --work-dir",
             ) from error
         clear_stop(folder)
-        running = folder / RUNNING_FILE
-        try:
-            running.touch()
+        with _beating(folder / RUNNING_FILE):
             yield
-        finally:
-            running.unlink(missing_ok=True)
+
+
+@contextmanager
+def _beating(running: Path) -> Iterator[None]:
+    """Makes a file, touches it from a thread, and removes it."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            with suppress(OSError):  # the next beat may get through
+                os.utime(running)
+
+    try:
+        running.touch()
+        threading.Thread(target=beat, daemon=True, name="running").start()
+        yield
+    finally:
+        over.set()
+        running.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,8 +5,9 @@ same calls in the same order; rank 0 alone reports, seals checkpoints and publis
 """
 
 import io
+import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ from darkroom_api.job import PersonalizationJobSpec, Precision
 from darkroom_api.registry import RegistryEntry
 from darkroom_trainer import checkpoint, engine, validation
 from darkroom_trainer.batches import BatchSource, samples_of
-from darkroom_trainer.collective import any_rank, first_failure, from_rank_0, mean_over_ranks
+from darkroom_trainer.checkpoint import Checkpoint
+from darkroom_trainer.collective import (
+    any_rank,
+    done_by_rank_0,
+    first_failure,
+    from_rank_0,
+    mean_over_ranks,
+)
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.export import export_model
 from darkroom_trainer.latents import encode_moments
@@ -36,6 +44,8 @@ from darkroom_trainer.reporting import Reporter
 from darkroom_trainer.status import RunStatus, WorkerResult
 from darkroom_trainer.stopping import stop_requested
 from darkroom_trainer.task import WorkerTask
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,20 +63,26 @@ def run_worker(task: WorkerTask) -> WorkerResult:
 
     Raises TrainerError for what the user can mend.
     """
-    spec, run_folder = task.job.spec, task.run_folder
     torch.set_num_threads(task.threads or threads_here())
+    photos = load_photos(task.photos_folder, task.job.spec.training.resolution)
+    task = _at_newest_checkpoint(task, photos)
+    with Reporter(task, dist.get_rank()) as reporter:
+        return _train(task, photos, reporter)
+
+
+def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResult:
+    spec, run_folder = task.job.spec, task.run_folder
     device = torch.device("cuda" if spec.scale.gpus_per_worker else "cpu")
-    reporter = Reporter(task, dist.get_rank())
+    if _stopped(task):
+        return _interrupted(reporter, task.first_step)
 
     # 1. The base model makes the missing class images, before it is trained.
     base = load_base(task.base.folder, device)
     if not _complete_prior(task, base, reporter):
-        reporter.close(Phase.INTERRUPTED)
-        return WorkerResult(RunStatus.INTERRUPTED, task.first_step)
+        return _interrupted(reporter, task.first_step)
 
     # 2. All pictures become latents, once.
     reporter.enter(Phase.CACHING)
-    photos = load_photos(task.photos_folder, spec.training.resolution)
     source = _batch_source(task, base, photos)
     prompts = _prompts(base, spec)
 
@@ -76,8 +92,11 @@ def run_worker(task: WorkerTask) -> WorkerResult:
     if task.resume_from is not None:
         engine.load_engine(ds_engine, task.resume_from.folder)
     step: int = ds_engine.global_steps
+    if _stopped(task):  # there is nothing that the checkpoint lacks
+        return _interrupted(reporter, step)
 
     # 4. Steps, each a function of the weights and its number.
+    failure = None
     reporter.enter(Phase.TRAINING, total=spec.training.max_steps)
     while step < spec.training.max_steps:
         stats = _train_step(ds_engine, source, prompts, spec, step, run_folder)
@@ -90,15 +109,42 @@ def run_worker(task: WorkerTask) -> WorkerResult:
         if stats.stop or step % spec.checkpoint.every_steps == 0 or step == spec.training.max_steps:
             failure = _save_checkpoint(task, ds_engine, _train_state(task, photos, step), reporter)
         if stats.stop:
-            reporter.close(Phase.INTERRUPTED)
             _refuse_unsaved(step, failure)
-            return WorkerResult(RunStatus.INTERRUPTED, step)
+            return _interrupted(reporter, step)
 
-    # 5. The whole weights become the published model.
+    # 5. The whole weights become the published model, unless a later attempt has more time for it.
+    if failure is None and _stopped(task):
+        return _interrupted(reporter, step)
     reporter.enter(Phase.EXPORTING)
     entry = _publish(task, ds_engine, step)
     reporter.close(Phase.FINISHED)
     return WorkerResult(RunStatus.FINISHED, step, entry.digest)
+
+
+def _at_newest_checkpoint(task: WorkerTask, photos: PhotoSet) -> WorkerTask:
+    """The task from the newest checkpoint on: a run that starts its workers again may have saved since."""
+    spec = task.job.spec
+
+    def look() -> Checkpoint | None:
+        found, warnings = checkpoint.newest_checkpoint(
+            task.run_folder, task.job.metadata, verified=task.resume_from
+        )
+        for warning in warnings:
+            logger.warning("%s", warning)
+        if found is not None:
+            checkpoint.refuse_other_run(found, spec, task.inputs_digest(photos))
+        return found
+
+    return replace(task, resume_from=done_by_rank_0(look))
+
+
+def _stopped(task: WorkerTask) -> bool:
+    return any_rank(stop_requested(task.run_folder))
+
+
+def _interrupted(reporter: Reporter, step: int) -> WorkerResult:
+    reporter.close(Phase.INTERRUPTED)
+    return WorkerResult(RunStatus.INTERRUPTED, step)
 
 
 def _train_step(
@@ -190,7 +236,7 @@ def _complete_prior(task: WorkerTask, base: LoadedBase, reporter: Reporter) -> b
         should_stop=lambda: stop_requested(task.run_folder),
         on_shard=advance,
     )
-    stopped = any_rank(stop_requested(task.run_folder))
+    stopped = _stopped(task)
     advance()  # by now the other ranks have made theirs
     return not stopped
 
@@ -274,24 +320,16 @@ def _save_checkpoint(
 
 
 def _publish(task: WorkerTask, ds_engine: Any, step: int) -> RegistryEntry:
-    """Exports on rank 0; its failure is raised on every rank, so that none waits for it."""
+    """Exports on rank 0."""
     weights = engine.gather_weights(ds_engine)
-    outcome: RegistryEntry | TrainerError | None = None
-    if dist.get_rank() == 0:
-        try:
-            outcome = export_model(
-                task.job,
-                task.base,
-                split_state(weights),
-                root=task.registry_root,
-                steps=step,
-                contact_sheet=validation.newest_grid(task.job.spec, task.run_folder),
-                created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            )
-        except TrainerError as error:
-            outcome = error
-    outcome = from_rank_0(outcome)
-    if isinstance(outcome, RegistryEntry):
-        return outcome
-    assert outcome is not None
-    raise outcome
+    return done_by_rank_0(
+        lambda: export_model(
+            task.job,
+            task.base,
+            split_state(weights),
+            root=task.registry_root,
+            steps=step,
+            contact_sheet=validation.newest_grid(task.job.spec, task.run_folder),
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+    )

@@ -83,6 +83,9 @@ class Progress(_Snapshot):
     last_checkpoint_step: int | None = None
     """Step of the last complete checkpoint."""
 
+    checkpoint_failure: str | None = None
+    """Why the newest checkpoint could not be written; None when it was."""
+
     conditions: tuple[str, ...] = ()
     """What the user should know: a checkpoint that could not be saved, say."""
 
@@ -108,6 +111,7 @@ class ProgressWriter:
         """Starts with `step` steps done (a resumed run)."""
         self._path = path
         self._written_s = float("-inf")
+        self._written: Progress | None = None
         self._stepped_s: float | None = None
         self._step_duration_s: float | None = None
         self._latest = Progress(
@@ -153,12 +157,18 @@ class ProgressWriter:
 
     def checkpointed(self, step: int) -> None:
         """Says that the checkpoint of a step is complete."""
-        self._record(urgent=True, last_checkpoint_step=step)
+        self._record(urgent=True, last_checkpoint_step=step, checkpoint_failure=None)
 
-    def warn(self, condition: str) -> None:
-        """Adds something that the user should know."""
-        if condition not in self._latest.conditions:
-            self._record(urgent=True, conditions=(*self._latest.conditions, condition))
+    def not_checkpointed(self, step: int, failure: str) -> None:
+        """Says why the checkpoint of a step could not be written."""
+        why = f"{failure}: step {step} was not saved"
+        conditions = (*self._latest.conditions, f"CheckpointFailed/{why}")
+        self._record(urgent=True, checkpoint_failure=why, conditions=conditions)
+
+    def flush(self) -> None:
+        """Writes the newest snapshot, if it was held back."""
+        if self._written != self._latest:
+            self._write()
 
     def _measure_step(self) -> float | None:
         """Moving average of a step's duration; the first step of a phase is only its start."""
@@ -174,10 +184,13 @@ class ProgressWriter:
 
     def _record(self, *, urgent: bool = False, **changes: Any) -> None:
         self._latest = self._latest.model_copy(update=changes | {"time": datetime.now(UTC)})
-        now_s = time.monotonic()
-        if urgent or now_s - self._written_s >= WRITE_INTERVAL_S:
-            self._written_s = now_s
-            partial = self._path.with_name(f".{self._path.name}.partial")
-            with contextlib.suppress(OSError):  # a full disk must not end the run for a snapshot
-                partial.write_text(self._latest.model_dump_json(), encoding="utf-8")
-                partial.replace(self._path)
+        if urgent or time.monotonic() - self._written_s >= WRITE_INTERVAL_S:
+            self._write()
+
+    def _write(self) -> None:
+        self._written_s = time.monotonic()
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        with contextlib.suppress(OSError):  # a full disk must not end the run for a snapshot
+            partial.write_text(self._latest.model_dump_json(), encoding="utf-8")
+            partial.replace(self._path)
+            self._written = self._latest

@@ -32,6 +32,10 @@ INVALID: Final = (http.client.BAD_REQUEST, http.client.UNPROCESSABLE_ENTITY)
 """Answers to a report that would not get better by sending it again."""
 
 
+class UnwantedError(Exception):
+    """The operator wants nothing of this run any more: its job is being deleted with its model."""
+
+
 class NotTakenError(Exception):
     """A report that the operator did not take."""
 
@@ -56,7 +60,7 @@ class Endpoint:
     def put(self, body: bytes) -> None:
         """Sends a report over a connection of its own, so that a new leader is found.
 
-        Raises NotTakenError, OSError or HTTPException.
+        Raises UnwantedError, NotTakenError, OSError or HTTPException.
         """
         parts = urlsplit(self.url)
         secure = parts.scheme == "https"
@@ -70,6 +74,8 @@ class Endpoint:
             connection.close()
         if response.status in INVALID:
             logger.error("the operator refuses a report: %s", text)
+        elif response.status == http.client.GONE:
+            raise UnwantedError(text)
         elif response.status >= 300:
             raise NotTakenError(
                 f"{response.status} {text}",
@@ -92,6 +98,7 @@ class ProgressClient:
         self._changed = threading.Condition()
         self._pending: ProgressReport | None = None
         self._told: ProgressReport | None = None
+        self._unwanted = False
         self._deadline_s: float | None = None
         self._thread = threading.Thread(target=self._work, daemon=True, name="progress")
         self._thread.start()
@@ -101,6 +108,11 @@ class ProgressClient:
         """The client that the operator's variables describe; None without them."""
         url, token_file = os.environ.get(PROGRESS_URL_ENV), os.environ.get(PROGRESS_TOKEN_FILE_ENV)
         return cls(Endpoint(url, Path(token_file) if token_file else None)) if url else None
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the operator said that it wants nothing of this run any more; no report follows."""
+        return self._unwanted
 
     def tell(self, report: ProgressReport) -> None:
         """Sends a report soon, if it says more than the time; returns at once."""
@@ -123,6 +135,10 @@ class ProgressClient:
             try:
                 self._endpoint.put(report.model_dump_json(by_alias=True).encode())
                 failures = 0
+            except UnwantedError as error:
+                logger.warning("the operator wants nothing of this run any more: %s", error)
+                self._unwanted = True
+                return
             except (NotTakenError, OSError, http.client.HTTPException) as error:
                 failures += 1
                 pause_s = _backoff_s(error, failures)

@@ -1,8 +1,11 @@
 """One run on Ray, whoever started Ray: the workers are placed, started and waited for."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
@@ -47,10 +50,18 @@ class RayRun:
         self._future: Future[dict[str, Any]] = Future()
 
     def __enter__(self) -> Self:
+        # Or a run that is left while it still begins would start another Ray, and go on there.
+        os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
         import ray
 
         try:
-            ray.init(**self._init_options)
+            with _handler_kept(signal.SIGTERM):
+                ray.init(**self._init_options)
+        except (
+            SystemExit
+        ) as stopped:  # Ray's own answer to SIGTERM, until ours is back in its place
+            text = "it was asked to stop while Ray started"
+            raise TrainerError("Preempted", text, CONTINUE) from stopped
         except Exception as error:  # Ray has no type for it
             raise TrainerError("RayNotStarted", f"Ray can't start: {error}", CONTINUE) from error
         return self
@@ -88,7 +99,7 @@ class RayRun:
         ray.shutdown()
 
     def _fit(self, task: WorkerTask) -> None:
-        from ray.train import FailureConfig, RunConfig
+        from ray.train import RunConfig
         from ray.train.torch import TorchTrainer
 
         trainer = TorchTrainer(
@@ -98,7 +109,7 @@ class RayRun:
             run_config=RunConfig(
                 name="ray",
                 storage_path=str(task.run_folder),
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=no_retries(),
             ),
         )
         try:
@@ -111,9 +122,27 @@ class RayRun:
         return False
 
 
+@contextmanager
+def _handler_kept(number: signal.Signals) -> Iterator[None]:
+    """Puts a signal's handler back: ray.init installs its own."""
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, handler)
+
+
 def running_cluster() -> RayRun:
     """The Ray cluster that this process is on; its workers' logs join the driver's."""
     return RayRun(address="auto", log_to_driver=True)
+
+
+def no_retries() -> Any:
+    """Ray's FailureConfig for a run whose next attempt is somebody else's; it counts preemptions apart."""
+    from ray.train import FailureConfig
+
+    return FailureConfig(max_failures=0, max_preemption_failures=0)
 
 
 def scaling_config(scale: Scale) -> Any:
@@ -136,6 +165,9 @@ def cause_of(error: BaseException) -> TrainerError:
             return TrainerError(
                 "DiskFull", f"the disk is full: {found}", f"free space and {CONTINUE}"
             )
+        if getattr(found, "preempted", False) or hasattr(found, "preemption_info"):
+            words = str(found).strip().splitlines()[-1]
+            return TrainerError("Preempted", f"a worker's node was taken away: {words}", CONTINUE)
     lines = str(error).strip().splitlines() or [type(error).__name__]
     starved = [line for line in lines if OUT_OF_MEMORY in line]
     if starved:
@@ -151,7 +183,8 @@ def _layers(error: BaseException) -> Iterator[BaseException]:
     """An error, the workers' errors inside it and what caused each of them."""
     yield error
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
-    inner = [*failures.values(), getattr(error, "cause", None), error.__cause__]
+    named = (getattr(error, name, None) for name in ("cause", "health_check_failure"))
+    inner = [*failures.values(), *named, error.__cause__]
     for next_ in inner:
         if isinstance(next_, BaseException):
             yield from _layers(next_)

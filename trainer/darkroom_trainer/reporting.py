@@ -1,12 +1,14 @@
 """What a worker tells: rank 0 writes progress and feeds the trackers, the other ranks say nothing."""
 
+from typing import Self
+
 from darkroom_trainer.progress import PROGRESS_FILE, Losses, Phase, ProgressWriter
 from darkroom_trainer.task import WorkerTask
 from darkroom_trainer.tracking import Trackers
 
 
 class Reporter:
-    """Speaks for the run on rank 0."""
+    """Speaks for the run on rank 0; whichever way the run ends, its last step is told."""
 
     def __init__(self, task: WorkerTask, rank: int) -> None:
         spec = task.job.spec
@@ -20,6 +22,13 @@ class Reporter:
                 path, max_steps=spec.training.max_steps, step=task.first_step
             )
             self._trackers = Trackers(task.job, task.run_folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._progress is not None:
+            self._progress.flush()
 
     def enter(self, phase: Phase, total: int = 0) -> None:
         """Begins a phase of `total` pieces of work."""
@@ -51,7 +60,7 @@ class Reporter:
         if failure is None:
             self._progress.checkpointed(step)
         else:
-            self._progress.warn(f"CheckpointFailed/{failure}: step {step} was not saved")
+            self._progress.not_checkpointed(step, failure)
 
     def close(self, phase: Phase) -> None:
         """Ends the report in a last phase."""

@@ -12,7 +12,7 @@ from darkroom_api.job import PersonalizationJob
 from darkroom_api.names import MANIFEST_FILE, VOLUMES_ENV
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.report import Failure, ProgressReport, RunPhase
-from darkroom_trainer.checkpoint import checkpoint_folder
+from darkroom_trainer.checkpoint import checkpoint_folder, newest_step
 from darkroom_trainer.plan import TrainingPlan
 from darkroom_trainer.progress import Progress
 from darkroom_trainer.progress_client import ProgressClient
@@ -24,6 +24,9 @@ PATIENCE_S: Final = 30.0
 INTERRUPTED_PATIENCE_S: Final = 5.0
 """The same for a run that was told to go: its pod may have little time left."""
 
+FAILURE_LENGTH: Final = 1024
+"""Most characters of why a checkpoint could not be written."""
+
 
 class Reports:
     """Tells the operator of one run; of nothing where there is no operator."""
@@ -31,13 +34,25 @@ class Reports:
     def __init__(
         self, job: PersonalizationJob, run_folder: Path, client: ProgressClient | None
     ) -> None:
+        """Until the run is prepared its step is that of its newest checkpoint."""
         self._client, self._run_folder = client, run_folder
+        step = newest_step(run_folder, job.metadata)
         self._report = ProgressReport.of(
             phase=RunPhase.STARTING,
-            step=0,
+            start_step=step,
+            step=step,
             max_steps=job.spec.training.max_steps,
             time=_format(datetime.now(UTC)),
         )
+
+    @property
+    def step(self) -> int:
+        """The step that was told last."""
+        return self._report.step
+
+    def unwanted(self) -> bool:
+        """Whether the operator wants nothing of this run any more, not even a checkpoint."""
+        return self._client is not None and self._client.unwanted
 
     def prepared(self, prepared: Prepared) -> None:
         """Tells the plan, and the checkpoint that the run goes on from."""
@@ -63,6 +78,7 @@ class Reports:
             eta_seconds=None if eta_s is None else math.ceil(eta_s),
             metrics=_metrics(snapshot),
             checkpoint=checkpoint,
+            checkpoint_failure=_shortened(snapshot.checkpoint_failure),
         )
 
     def published(self, entry: RegistryEntry) -> None:
@@ -141,6 +157,10 @@ def _model(entry: RegistryEntry) -> status.ModelStatus:
         digest=entry.digest,
         size_bytes=sum(file.size_bytes for file in files),
     )
+
+
+def _shortened(failure: str | None) -> str | None:
+    return None if failure is None else failure[:FAILURE_LENGTH]
 
 
 def _uri(path: Path) -> str:

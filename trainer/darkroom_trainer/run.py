@@ -18,15 +18,19 @@ from darkroom_trainer.machine import Machine, read_machine
 from darkroom_trainer.photos import load_photos
 from darkroom_trainer.plan import TrainingPlan, make_plan
 from darkroom_trainer.prior_store import SHARD_IMAGES
-from darkroom_trainer.progress import PROGRESS_FILE, Progress, read_progress
+from darkroom_trainer.progress import PROGRESS_FILE, Phase, Progress, read_progress
 from darkroom_trainer.ray_run import RayRun
 from darkroom_trainer.sources import count_tokens, find_base, find_images, find_local
 from darkroom_trainer.status import RunStatus, WorkerResult
+from darkroom_trainer.stopping import stop_requested
 from darkroom_trainer.task import WorkerTask
 from darkroom_trainer.zero import prepare_environment
 
 POLL_SECONDS: Final = 0.2
 """How often progress is read and Ray is looked after."""
+
+UNTRAINED: Final = (Phase.STARTING, Phase.CLASS_IMAGES, Phase.CACHING)
+"""Phases in which a run has done no step yet that its checkpoint lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,16 +166,20 @@ def train(
 
 
 def run_prepared(
-    prepared: Prepared, ray_run: RayRun, on_progress: Callable[[Progress], None]
+    prepared: Prepared,
+    ray_run: RayRun,
+    on_progress: Callable[[Progress], None],
+    is_unwanted: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
-    """Runs a prepared job on Ray, in a run folder that the caller holds; errors as `train`."""
+    """Runs a prepared job on Ray, in a run folder that the caller holds; errors as `train`.
+
+    A run that `is_unwanted` is left at once, and nothing of it is saved.
+    """
     task = prepared.task
     (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
-    # Signals second: ray.init installs a handler of its own for SIGTERM.
-    with ray_run, stop_on_signals(task.run_folder) as received:
+    with stop_on_signals(task.run_folder) as received, ray_run:
         ray_run.start(task)
-        _watch(ray_run, task.run_folder / PROGRESS_FILE, on_progress)
-        result = ray_run.result()
+        result = _watch(ray_run, task, on_progress, is_unwanted)
     interrupted = result.status is RunStatus.INTERRUPTED and received
     return TrainResult(
         status=result.status,
@@ -194,14 +202,27 @@ def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
     )
 
 
-def _watch(ray_run: RayRun, progress_file: Path, on_progress: Callable[[Progress], None]) -> None:
-    """Hands on each new snapshot until the run ends."""
+def _watch(
+    ray_run: RayRun,
+    task: WorkerTask,
+    on_progress: Callable[[Progress], None],
+    is_unwanted: Callable[[], bool],
+) -> WorkerResult:
+    """Hands on each new snapshot until the run ends, or can be left as it is.
+
+    Workers that train save when they are asked to stop. Any others are left to Ray, which ends them
+    with the driver: they may be loading a model, or wait for room.
+    """
     last = None
     while True:
         ended = ray_run.ended(wait_seconds=POLL_SECONDS)
-        snapshot = read_progress(progress_file)
+        snapshot = read_progress(task.run_folder / PROGRESS_FILE)
         if snapshot is not None and snapshot != last:
             on_progress(snapshot)
             last = snapshot
         if ended:
-            return
+            return ray_run.result()
+        untrained = last is None or last.phase in UNTRAINED
+        if is_unwanted() or (untrained and stop_requested(task.run_folder)):
+            step = task.first_step if last is None else last.step
+            return WorkerResult(RunStatus.INTERRUPTED, step)
