@@ -71,7 +71,9 @@ class ProgressReport(ApiModel):
     checkpoint: CheckpointStatus | None = None
     """The newest complete checkpoint."""
 
-    checkpoint_failure: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    checkpoint_failure: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = (
+        None
+    )
     """Why the last checkpoint could not be written; absent once one is."""
 
     model: ModelStatus | None = None

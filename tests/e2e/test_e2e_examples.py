@@ -24,6 +24,8 @@ CHECKOUT = Path(__file__).parents[2]
 EXAMPLES = CHECKOUT / "examples"
 DARKROOM = [sys.executable, "-m", "darkroom"]
 
+pytestmark = pytest.mark.slow
+
 
 def environment(folder):
     """`pvc://models` of the examples is a folder of the test."""
@@ -140,8 +142,26 @@ def test_the_personalised_model_draws_its_subject_over_http(mascot):
         assert "dog" in done.stdout
 
 
-def test_real_photographs_become_a_model_that_plain_diffusers_loads(tmp_path):
-    events = train(tmp_path, EXAMPLES / "02-photos.yaml")
+def shortened(folder):
+    """Example 02 with fewer class images and steps: all that it does, for a likeness that nobody judges."""
+    job = yaml.safe_load((EXAMPLES / "02-photos.yaml").read_text())
+    spec = job["spec"]
+    spec["subject"]["images"]["uri"] = f"file:{EXAMPLES / 'photos' / 'dog'}"
+    spec["priorPreservation"] |= {"numImages": 8, "samplingSteps": 4}
+    spec["training"] |= {"maxSteps": 20}
+    spec["checkpoint"] |= {"everySteps": 10}
+    spec["validation"] |= {"everySteps": 10}
+    (folder / "job.yaml").write_text(json.dumps(job))
+    return folder / "job.yaml"
+
+
+def as_it_is(folder):
+    return EXAMPLES / "02-photos.yaml"
+
+
+@pytest.mark.parametrize("job", [shortened, pytest.param(as_it_is, marks=pytest.mark.exhaustive)])
+def test_real_photographs_become_a_model_that_plain_diffusers_loads(tmp_path, job):
+    events = train(tmp_path, job(tmp_path))
     assert len(events[0]["photos"]) == 5
     folder = Path(events[-1]["folder"])
     pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)

@@ -24,6 +24,8 @@ from darkroom_trainer.ray_run import cause_of
 from darkroom_trainer.run import RunOptions, prepare, train
 from darkroom_trainer.status import RunStatus
 
+pytestmark = pytest.mark.slow
+
 
 def options(root):
     return RunOptions(job_folder=root, work_dir=root / "work")
