@@ -33,7 +33,7 @@ demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 test: setup ## Run every test; the exhaustive ones take turns (CLUSTER=existing: on your cluster, none: without)
 	$(BIN)/python -m pytest --cluster=$(CLUSTER)
 
-quick: setup ## Run what takes three minutes: no Ray, no cluster
+quick: setup ## Run what needs neither Ray nor a cluster
 	$(BIN)/python -m pytest -m "not slow and not cluster" --exhaustive=none
 
 test-exhaustive: setup ## Run every test and all that is exhaustive
