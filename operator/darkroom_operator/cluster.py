@@ -9,24 +9,20 @@ import http
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from darkroom_api.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND, MANAGED_BY_LABEL
+from darkroom_api.names import API_VERSION, FIELD_MANAGER, FINALIZER, KIND
 from darkroom_api.status import PersonalizationJobStatus
+from darkroom_operator.answers import Object, error_of, refuse_others
 from darkroom_operator.errors import (
     ClusterError,
     ConflictError,
     FencedError,
     GoneError,
-    NamespaceTerminatingError,
-    NameTakenError,
-    NotInstalledError,
-    RefusedError,
-    TooManyRequestsError,
     UnavailableError,
 )
 from darkroom_operator.metrics import Metrics
@@ -46,8 +42,6 @@ _JSON: Final = {"Content-Type": "application/json"}
 
 _NOT_PLAIN: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """Characters that YAML takes for line breaks or not at all, unless they are escaped."""
-
-Object = dict[str, Any]
 
 
 class Cluster:
@@ -89,7 +83,7 @@ class Cluster:
             found = await self.get(resource, namespace, name)
         if found is None:
             raise ConflictError(f"{manifest['kind']} {name} has just gone")
-        _refuse_others(found, manifest)
+        refuse_others(found, manifest)
         if not update:
             return found
         ours = manifest | {"metadata": metadata | {"uid": found["metadata"]["uid"]}}
@@ -239,29 +233,6 @@ def _text(body: Object) -> str:
     return _NOT_PLAIN.sub(lambda found: f"\\u{ord(found[0]):04x}", to_json(body).decode())
 
 
-def error_of(status: int, retry_after: str | None, text: str) -> ClusterError:
-    """The error for an answer: see the table in `errors`."""
-    body = _status_body(text)
-    message, details = body.get("message", text[:500]), body.get("details") or {}
-    if status == 404:
-        # Without the name of an object, it is the resource itself that is not there.
-        return GoneError(message) if details.get("name") else NotInstalledError(message)
-    if status == 409:
-        causes = {cause.get("reason") for cause in details.get("causes", ())}
-        owned = "FieldManagerConflict" in causes
-        return RefusedError(message) if owned else ConflictError(message)
-    if status == 403 and any(
-        cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ()
-    ):
-        return NamespaceTerminatingError(message)
-    if status == 429:
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
-        return TooManyRequestsError(message, seconds)
-    if status == 401 or status >= 500:
-        return UnavailableError(message)
-    return GoneError(message) if status == 410 else RefusedError(message)
-
-
 _VERBS: Final = {
     "GET": "get",
     "POST": "create",
@@ -269,36 +240,6 @@ _VERBS: Final = {
     "PATCH": "patch",
     "DELETE": "delete",
 }
-
-
-def _status_body(text: str) -> Object:
-    """A `Status` object, or nothing where the answer is plain text."""
-    try:
-        body = from_json(text)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _refuse_others(found: Object, manifest: Object) -> None:
-    """Raises unless an object was made for the job that a manifest is of, or for nobody any more.
-
-    What a job leaves behind when it is deleted as an orphan has our label and no owner: it is taken
-    over, as controllers of Kubernetes do it.
-    """
-    (owner,) = manifest["metadata"]["ownerReferences"]
-    kind, name = manifest["kind"], manifest["metadata"]["name"]
-    owners = found["metadata"].get("ownerReferences", ())
-    if any(one["uid"] == owner["uid"] for one in owners):
-        return
-    if any((one["kind"], one["name"]) == (owner["kind"], owner["name"]) for one in owners):
-        raise ConflictError(f"{kind} {name} of an earlier job of this name is still to go")
-    labels = found["metadata"].get("labels", {})
-    if owners or labels.get(MANAGED_BY_LABEL) != FIELD_MANAGER:
-        raise NameTakenError(
-            f"{kind} {name} is in the way: somebody else made it, and it is left alone;"
-            f" delete it, or give the job another name"
-        )
 
 
 def _job_manifest(job: Job) -> Object:

@@ -158,6 +158,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     settings = Settings(**found)
     if settings.launcher is LauncherKind.RAY_JOBS and not settings.ray_address:
         raise SettingsError(f"{PREFIX}RAY_ADDRESS is needed with {PREFIX}LAUNCHER=ray-jobs")
+    if settings.progress_service and not settings.pod_ip:
+        raise SettingsError(f"{PREFIX}POD_IP is needed with {PREFIX}PROGRESS_SERVICE")
     return settings
 
 

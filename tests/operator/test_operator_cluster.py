@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.cluster import PAGE_SIZE, Cluster, _text, error_of
+from darkroom_operator.answers import error_of
+from darkroom_operator.cluster import PAGE_SIZE, Cluster, _text
 from darkroom_operator.errors import (
     ConflictError,
     FencedError,

@@ -34,6 +34,7 @@ def test_every_field_can_be_set():
         ({"DARKROOM_PORT": "eighty"}, "DARKROOM_PORT"),
         ({"DARKROOM_LAUNCHER": "slurm"}, "DARKROOM_LAUNCHER"),
         ({"DARKROOM_LAUNCHER": "ray-jobs"}, "DARKROOM_RAY_ADDRESS"),
+        ({"DARKROOM_PROGRESS_SERVICE": "progress"}, "DARKROOM_POD_IP"),
     ],
 )
 def test_a_wrong_variable_is_named(environment, name):
