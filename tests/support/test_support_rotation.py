@@ -62,6 +62,12 @@ def test_the_commits_give_every_test_its_turn(parts):
         assert sum(turn.includes(node_id, parts) for turn in turns) == 1
 
 
+def test_what_has_no_turn_runs_when_all_are_asked_for_and_in_no_commit():
+    turns = [turn_of_commit(f"{number:x}", "") for number in range(24)]
+    assert not any(turn.includes("a", None) for turn in turns)
+    assert turn_of_option("all").includes("a", None)
+
+
 def test_the_part_of_a_test_does_not_depend_on_the_process():
     assert part_of("tests/test_a.py::test_each[1]", 12) == 2
     assert {part_of(node_id, PARTS) for node_id in NODE_IDS} == set(range(1, PARTS + 1))

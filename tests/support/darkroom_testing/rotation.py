@@ -1,7 +1,8 @@
 """Exhaustive tests take turns: each run has one part of them, which the commit chooses.
 
 `exhaustive` marks the tests that are exhaustive by nature: every fault at every write, every case of
-a matrix. A row or two of each group go without the mark and stand in every run.
+a matrix. A row or two of each group go without the mark and stand in every run. With `parts=None` a
+test has no turn: it has not passed yet, and runs by name and in `make test-exhaustive` only.
 """
 
 import hashlib
@@ -29,8 +30,8 @@ class Turn:
 
     name: str
     why: str
-    includes: Callable[[str, int], bool]
-    """Whether a test runs: its node id, and the number of parts of its group."""
+    includes: Callable[[str, int | None], bool]
+    """Whether a test runs: its node id, and the number of parts of its group; None for no turn."""
 
 
 def part_of(node_id: str, parts: int) -> int:
@@ -42,8 +43,8 @@ def turn_of_commit(commit: str, why: str) -> Turn:
     """The part whose turn it is at a commit."""
     number = int(commit, 16)
 
-    def includes(node_id: str, parts: int) -> bool:
-        return part_of(node_id, parts) == number % parts + 1
+    def includes(node_id: str, parts: int | None) -> bool:
+        return parts is not None and part_of(node_id, parts) == number % parts + 1
 
     return Turn(f"part {number % PARTS + 1} of {PARTS}", why, includes)
 
