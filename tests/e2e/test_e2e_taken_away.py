@@ -101,7 +101,7 @@ def delete_service_account(job):
 @pytest.mark.parametrize(
     ("take", "then_killed"),
     [
-        pytest.param(delete_ray_cluster, False, marks=unproven),
+        pytest.param(delete_ray_cluster, False, marks=exhaustive),
         pytest.param(delete_head_service, False, marks=unproven),
         pytest.param(delete_job_file, False, marks=unproven),
         pytest.param(delete_job_file, True, marks=unproven),

@@ -136,10 +136,11 @@ def test_pods_that_are_refused_are_named_with_what_to_do_and_come_when_it_is_men
     worlds[service_account].word("Completed")
 
 
-@pytest.mark.exhaustive(parts=4)
+@pytest.mark.exhaustive(parts=None)
 def test_a_gang_that_does_not_start_in_time_gives_its_place_to_others(new_world):
     world = new_world()
-    world.create(pods={"cpu": "900"}, runPolicy={"startDeadlineSeconds": 30})
+    nowhere = [{"key": "darkroom.dev/nowhere", "value": "here"}]
+    world.create(pods={"nodeSelector": nowhere}, runPolicy={"startDeadlineSeconds": 30})
     wait_for(
         lambda: len(world.job().get("status", {}).get("attempts", ())) == 2, "second attempt", 90
     )
