@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from darkroom_operator.errors import ClusterError, ConflictError, UnavailableError
 from darkroom_operator.outages import QUIET_SECONDS, Outage
@@ -62,15 +62,39 @@ class LeaseApi(Protocol):
         """Replaces it; ConflictError when it has changed since it was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A record and when it was first seen so."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenLease:
+    """A Lease's record, and when it was first seen so."""
 
     version: str
     holder: str
     lease_seconds: float
     transitions: int
+
+    created: str
+    """When the Lease was made, by the apiserver's clock."""
+
     since: float
+    """When it was first seen so, by the clock of who looks: clocks of machines are not compared."""
+
+    @classmethod
+    def of(cls, raw: dict[str, Any], before: Self | None, now: float) -> Self:
+        """A Lease that is seen now; `before` is what was seen last, whose age counts on if it is the same."""
+        spec, metadata = raw.get("spec", {}), raw["metadata"]
+        seen = cls(
+            version=metadata.get("resourceVersion", ""),
+            holder=spec.get("holderIdentity") or "",
+            lease_seconds=spec.get("leaseDurationSeconds", LEASE_SECONDS),
+            transitions=spec.get("leaseTransitions", 0),
+            created=metadata.get("creationTimestamp", ""),
+            since=now,
+        )
+        same = before is not None and replace(seen, since=before.since) == before
+        return before if before is not None and same else seen
+
+    def is_held(self, now: float) -> bool:
+        """Whether somebody holds it who renews, or has had no time to show that they don't."""
+        return bool(self.holder) and now < self.since + self.lease_seconds
 
 
 class Election:
@@ -96,7 +120,7 @@ class Election:
         self._on_change, self._unanswered = on_change, unanswered
         self._trouble = Outage(f"the Lease {namespace}/{name}", clock, quiet_seconds=QUIET_SECONDS)
         self._name, self._namespace, self._identity = name, namespace, identity
-        self._seen: _Seen | None = None
+        self._seen: SeenLease | None = None
         self._renewed = float("-inf")
         self._leads = False
 
@@ -156,7 +180,7 @@ class Election:
         elif not isinstance(error, UnavailableError):
             self._trouble.note(str(error))
 
-    async def _let_go(self, seen: _Seen) -> None:
+    async def _let_go(self, seen: SeenLease) -> None:
         await self._api.replace(self._record(holder="", seconds=1, transitions=seen.transitions))
 
     async def _acquire_or_renew(self) -> bool:
@@ -166,7 +190,7 @@ class Election:
         seen = self._look(raw)
         if seen.holder == self._identity:
             return await self._send(self._api.replace, self._record(transitions=seen.transitions))
-        if seen.holder and self._clock() < seen.since + seen.lease_seconds:
+        if seen.is_held(self._clock()):
             return False
         return await self._send(self._api.replace, self._record(transitions=seen.transitions + 1))
 
@@ -177,20 +201,10 @@ class Election:
             return False
         return True
 
-    def _look(self, raw: dict[str, Any]) -> _Seen:
+    def _look(self, raw: dict[str, Any]) -> SeenLease:
         """Takes a record in; its age counts from when it was first seen."""
-        spec = raw.get("spec", {})
-        seen = _Seen(
-            version=raw["metadata"].get("resourceVersion", ""),
-            holder=spec.get("holderIdentity") or "",
-            lease_seconds=spec.get("leaseDurationSeconds", LEASE_SECONDS),
-            transitions=spec.get("leaseTransitions", 0),
-            since=self._clock(),
-        )
-        if self._seen is not None and replace(seen, since=self._seen.since) == self._seen:
-            return self._seen
-        self._seen = seen
-        return seen
+        self._seen = SeenLease.of(raw, self._seen, self._clock())
+        return self._seen
 
     def _record(
         self,

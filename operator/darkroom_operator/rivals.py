@@ -8,12 +8,11 @@ works, and the other stands by for what nobody has begun.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from darkroom_operator.cluster import Cluster
 from darkroom_operator.errors import RefusedError
-from darkroom_operator.lease import LEASE_SECONDS
+from darkroom_operator.lease import LEASE_SECONDS, SeenLease
 from darkroom_operator.resources import LEASES
 
 logger = logging.getLogger(__name__)
@@ -25,29 +24,13 @@ TOLD_SECONDS: Final = 300.0
 """Time between two log lines about the same operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A Lease as it was when it was looked at; times by this process's clock."""
-
-    holder: str
-    version: str
-    created: str
-    lease_seconds: float
-    looked: float
-    changed: float
-
-    def is_alive(self) -> bool:
-        """As for a standby: a holder that renews, or has had no time to show that it doesn't."""
-        return bool(self.holder) and self.looked < self.changed + self.lease_seconds
-
-
 class Rivals:
     """Reads the Leases of other operators."""
 
     def __init__(self, cluster: Cluster, identity: str, clock: Callable[[], float]) -> None:
         """`identity` is this operator's own, `<namespace>/<lease>`; `clock` is monotonic."""
         self._cluster, self._identity, self._clock = cluster, identity, clock
-        self._seen: dict[str, _Seen | None] = {}
+        self._seen: dict[str, SeenLease | None] = {}
         self._looked: dict[str, float] = {}
         self._told: dict[tuple[str, str], float] = {}
 
@@ -69,7 +52,7 @@ class Rivals:
 
     async def _is_alive(self, operator: str) -> bool:
         seen = await self._look(operator)
-        return seen is not None and seen.is_alive()
+        return seen is not None and seen.is_held(self._looked[operator])
 
     async def _is_elder(self, operator: str) -> bool:
         """Whether another operator is alive and its Lease is older than this one's."""
@@ -80,7 +63,7 @@ class Rivals:
             return theirs is not None
         return (theirs.created, operator) < (ours.created, self._identity)
 
-    async def _look(self, operator: str) -> _Seen | None:
+    async def _look(self, operator: str) -> SeenLease | None:
         """Its Lease, from a moment ago; None when there is none."""
         now = self._clock()
         if now >= self._looked.get(operator, float("-inf")) + LOOK_SECONDS:
@@ -88,15 +71,22 @@ class Rivals:
             self._looked[operator] = now
         return self._seen[operator]
 
-    async def _read(self, operator: str, now: float) -> _Seen | None:
+    async def _read(self, operator: str, now: float) -> SeenLease | None:
         namespace, _, name = operator.partition("/")
         try:
             raw = await self._cluster.get(LEASES, namespace, name)
         except RefusedError as error:
             # Whether it is alive can't be known: two that act would be worse than one that waits.
             logger.warning("the Lease of operator %s can't be read: %s", operator, error)
-            return _Seen("unknown", "", "", LEASE_SECONDS, now, now)
-        return _seen(raw, self._seen.get(operator), now) if raw is not None else None
+            return SeenLease(
+                version="",
+                holder="unknown",
+                lease_seconds=LEASE_SECONDS,
+                transitions=0,
+                created="",
+                since=now,
+            )
+        return None if raw is None else SeenLease.of(raw, self._seen.get(operator), now)
 
     def _tell(self, namespace: str, operator: str) -> None:
         now = self._clock()
@@ -109,17 +99,3 @@ class Rivals:
             operator,
             namespace,
         )
-
-
-def _seen(raw: dict[str, Any], before: _Seen | None, now: float) -> _Seen:
-    spec, metadata = raw.get("spec", {}), raw["metadata"]
-    version = metadata.get("resourceVersion", "")
-    same = before is not None and before.version == version
-    return _Seen(
-        holder=spec.get("holderIdentity") or "",
-        version=version,
-        created=metadata.get("creationTimestamp", ""),
-        lease_seconds=spec.get("leaseDurationSeconds", LEASE_SECONDS),
-        looked=now,
-        changed=before.changed if before is not None and same else now,
-    )
