@@ -1,5 +1,6 @@
 """What an answer of the apiserver means: the error that it is, and whose object it shows. Pure."""
 
+import http
 from typing import Any
 
 from pydantic_core import from_json
@@ -25,23 +26,26 @@ def error_of(status: int, retry_after: str | None, text: str) -> ClusterError:
     """The error for an answer: see the table in `errors`."""
     body = _status_body(text)
     message, details = body.get("message", text[:500]), body.get("details") or {}
+    causes = {cause.get("reason") for cause in details.get("causes") or ()}
     if status == 404:
         # Without the name of an object, it is the resource itself that is not there.
         return GoneError(message) if details.get("name") else NotInstalledError(message)
     if status == 409:
-        causes = {cause.get("reason") for cause in details.get("causes", ())}
         owned = "FieldManagerConflict" in causes
         return RefusedError(message) if owned else ConflictError(message)
-    if status == 403 and any(
-        cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ()
-    ):
+    if status == 403 and "NamespaceTerminating" in causes:
         return NamespaceTerminatingError(message)
     if status == 429:
         seconds = float(retry_after) if retry_after and retry_after.isdigit() else 1.0
         return TooManyRequestsError(message, seconds)
-    if status == 401 or status >= 500:
+    if is_unavailable(status):
         return UnavailableError(message)
     return GoneError(message) if status == 410 else RefusedError(message)
+
+
+def is_unavailable(status: int) -> bool:
+    """Whether an answer says that the apiserver can't serve now; a login that is not valid is renewed."""
+    return status == http.HTTPStatus.UNAUTHORIZED or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def refuse_others(found: Object, manifest: Object) -> None:

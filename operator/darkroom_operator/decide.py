@@ -20,7 +20,7 @@ is started if it isn't there. At most one attempt has pods: the next waits until
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.status import (
@@ -114,7 +114,8 @@ def _end_of(
         return Finding(Reason.DEADLINE_EXCEEDED, f"it was active for {limit} s")
     moved = reports.last_advance(status, moment.observed.report)
     patience = timedelta(seconds=policy.progress_deadline_seconds)
-    if run is not None and moment.now >= _start_limit(moment, spec, attempt, run, status):
+    start_limit = _start_limit(moment, spec, attempt, run, status)
+    if run is not None and start_limit is not None and moment.now >= start_limit:
         return _not_started(moment.observed, spec, run)
     running = run is not None and run.state is RunState.RUNNING
     if running and moved is not None and moment.now >= moved + patience:
@@ -126,12 +127,15 @@ def _start_limit(
     moment: Moment,
     spec: PersonalizationJobSpec,
     attempt: Attempt,
-    run: Run,
+    run: Run | None,
     status: PersonalizationJobStatus,
-) -> datetime:
-    """Until when a run has to start. One that had started, and whose cluster KubeRay makes again, has as long."""
-    if run.state is not RunState.STARTING:
-        return datetime.max.replace(tzinfo=UTC)
+) -> datetime | None:
+    """Until when a run has to start; None for one that doesn't.
+
+    One that had started, and whose cluster KubeRay makes again, has as long.
+    """
+    if run is None or run.state is not RunState.STARTING:
+        return None
     moved = reports.last_advance(status, moment.observed.report)
     since = (
         parse_time(attempt.start_time),
@@ -214,7 +218,7 @@ def _limits(
     spec: PersonalizationJobSpec,
     attempt: Attempt,
     status: PersonalizationJobStatus,
-) -> Iterator[datetime]:
+) -> Iterator[datetime | None]:
     """When the deadlines of an open attempt come, if nothing happens until then."""
     policy, run = spec.run_policy, moment.observed.run(attempt.name)
     moved = reports.last_advance(status, moment.observed.report)
@@ -223,5 +227,4 @@ def _limits(
     if policy.active_deadline_seconds is not None:
         left = policy.active_deadline_seconds - attempts.active_seconds(status, moment.now)
         yield moment.now + timedelta(seconds=left)
-    if run is not None and run.state is RunState.STARTING:
-        yield _start_limit(moment, spec, attempt, run, status)
+    yield _start_limit(moment, spec, attempt, run, status)

@@ -9,6 +9,7 @@ import http
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
+from darkroom_operator.answers import is_unavailable
 from darkroom_operator.health import Health
 from darkroom_operator.outages import Outage, Outages
 from darkroom_operator.resources import Scope, watched
@@ -37,11 +38,7 @@ class WatchAnswers:
             self._outage.note(str(error) or type(error).__name__)
             raise
         status, why = response.status, f"{response.status} {response.reason}"
-        unavailable = (
-            status == http.HTTPStatus.UNAUTHORIZED
-            or status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
-        )
-        cut_off = self._outage.ongoing
+        unavailable, cut_off = is_unavailable(status), self._outage.ongoing
         self._outage.note(why if unavailable else None)
         scope = self._scope(request)
         if scope is not None and not unavailable:
