@@ -1,7 +1,9 @@
 """What several parts test with: a model of the real architecture at the smallest size."""
 
+import importlib.util
 import json
 import string
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,20 @@ pytest_plugins = (
     "darkroom_testing.costs",
     "darkroom_testing.rotation",
 )
+
+
+@pytest.fixture(scope="session")
+def load_script():
+    """Loads a script that is in no package as a module: `load_script("hack/render_map.py")`."""
+
+    def load(name):
+        path = Path(__file__).parents[1] / name
+        spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 def _write_tokenizer(folder):

@@ -1,6 +1,5 @@
 """docs/map.md is what the modules say of themselves."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def render_map():
-    """hack/render_map.py as a module."""
-    path = ROOT / "hack" / "render_map.py"
-    spec = importlib.util.spec_from_file_location("render_map", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def render_map(load_script):
+    return load_script("hack/render_map.py")
 
 
 def test_the_map_is_up_to_date(render_map):

@@ -1,6 +1,5 @@
 """The values: closed, explained, and refused with words that say what is wrong."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -115,12 +114,8 @@ WRONG = {
 
 
 @pytest.fixture(scope="module")
-def render():
-    """charts/render.py as a module."""
-    spec = importlib.util.spec_from_file_location("chart_render", ROOT / "charts" / "render.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def render(load_script):
+    return load_script("charts/render.py")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from faults import DISTURBANCES, EVERY_STEPS, PHASES, held
 from volume import Watch
 
 from darkroom_cluster.cluster import wait_for
+from darkroom_testing.rotation import UNPROVEN
 
 ALWAYS = {("forced delete", "worker", "training")}
 """Cases that stand in every run; the others take turns."""
@@ -26,11 +27,15 @@ def cases():
     for phase in PHASES:
         for disturbance in DISTURBANCES:
             for role in disturbance.roles:
-                always = (disturbance.name, role, phase.name) in ALWAYS
                 name = f"{disturbance.name} of {role} during {phase.name}".replace(" ", "-")
-                parts = 12 if (disturbance.name, role, phase.name) in PROVEN else None
-                marks = () if always else pytest.mark.exhaustive(parts=parts)
+                marks = marks_of((disturbance.name, role, phase.name))
                 yield pytest.param(disturbance, role, phase, id=name, marks=marks)
+
+
+def marks_of(case):
+    if case in ALWAYS:
+        return ()
+    return pytest.mark.exhaustive if case in PROVEN else UNPROVEN
 
 
 @pytest.mark.parametrize(("disturbance", "role", "phase"), cases())

@@ -7,15 +7,15 @@ from faults import PHASES, held
 from volume import Watch
 
 from darkroom_cluster.cluster import wait_for
+from darkroom_testing.rotation import UNPROVEN
 
 TRAINING = next(phase for phase in PHASES if phase.name == "training")
 exhaustive = pytest.mark.exhaustive
-unproven = pytest.mark.exhaustive(parts=None)
 
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("policy", [pytest.param("Retain", marks=unproven), "Delete"])
+@pytest.mark.parametrize("policy", [pytest.param("Retain", marks=UNPROVEN), "Delete"])
 def test_a_namespace_goes_away_with_a_job_at_work(node_cluster, place, undisturbed, policy):
     with place(undisturbed[1], deletionPolicy=policy) as (job, volume):
         with held(job, volume, TRAINING):
@@ -102,10 +102,10 @@ def delete_service_account(job):
     ("take", "then_killed"),
     [
         pytest.param(delete_ray_cluster, False, marks=exhaustive),
-        pytest.param(delete_head_service, False, marks=unproven),
-        pytest.param(delete_job_file, False, marks=unproven),
-        pytest.param(delete_job_file, True, marks=unproven),
-        pytest.param(delete_service_account, True, marks=unproven),
+        pytest.param(delete_head_service, False, marks=UNPROVEN),
+        pytest.param(delete_job_file, False, marks=UNPROVEN),
+        pytest.param(delete_job_file, True, marks=UNPROVEN),
+        pytest.param(delete_service_account, True, marks=UNPROVEN),
     ],
 )
 def test_a_job_whose_object_somebody_deletes_goes_on_and_loses_nothing(
@@ -128,7 +128,7 @@ def kill_worker(job):
     job.cluster.kubectl("delete", "pod", job.pod("worker"), job.here, *now)
 
 
-@unproven
+@UNPROVEN
 def test_a_job_whose_claim_somebody_deletes_says_so_and_goes_on_when_it_is_back(place, undisturbed):
     digest, class_images = undisturbed
     with place(class_images) as (job, volume):

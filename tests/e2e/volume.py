@@ -7,7 +7,6 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from darkroom_api.integrity import IntegrityError, verify
@@ -147,12 +146,7 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from live import installed
 from test_operator_with_kuberay import make_models
-from world import World, word_of
+from world import World, denial, word_of
 
 from darkroom_cluster.cluster import wait_for
 
@@ -30,36 +30,11 @@ def limit_range(world):
 
 
 def policy_of_pods(world):
-    """As Kyverno and Gatekeeper deny; Pod Security's own levels admit our pods, all of them."""
-    group = "admissionregistration.k8s.io/v1"
-    rule = {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "resources": ["pods"],
-        "operations": ["CREATE"],
-    }
-    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}}
-    policy = {
-        "apiVersion": group,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": world.namespace},
-        "spec": {
-            "matchConstraints": {"resourceRules": [rule]},
-            "validations": [{"expression": "false", "message": "no pods on Thursdays"}],
-        },
-    }
-    binding = {
-        "apiVersion": group,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": world.namespace},
-        "spec": {
-            "policyName": world.namespace,
-            "validationActions": ["Deny"],
-            "matchResources": here,
-        },
-    }
-    world.cluster.apply(policy, binding)
-    return "no pods on Thursdays"
+    """A policy denies them: Pod Security's own levels admit our pods, all of them."""
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    name, message = world.namespace, "no pods on Thursdays"
+    world.cluster.apply(*denial(name, world.namespace, rule, message))
+    return message
 
 
 def service_account(world):

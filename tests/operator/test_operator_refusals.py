@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 from live import installed
-from world import World, installation_fixture, job_document, word_of  # noqa: F401 - fixtures
+from world import World, denial, word_of
 
 from darkroom_cluster.cluster import wait_for
 
 PATIENCE_SECONDS = 30
-GROUP = "admissionregistration.k8s.io/v1"
 DELETES = {"uri": "pvc://models", "deletionPolicy": "Delete"}
 
 
@@ -101,32 +100,15 @@ def by_quota(world, kind):
 
 
 def by_policy(world, kind):
-    """A policy of the cluster denies the kind in this namespace (as Kyverno or Gatekeeper would)."""
-    name = f"no-{kind.plural}-{world.namespace}"
-    rules = [
-        {
-            "apiGroups": [kind.group],
-            "apiVersions": [kind.version],
-            "resources": [kind.plural],
-            "operations": ["CREATE"],
-        }
-    ]
-    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.namespace}}}
-    denial = {"expression": "false", "message": f"no {kind.plural} here"}
-    policy = {
-        "apiVersion": GROUP,
-        "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": name},
-        "spec": {"matchConstraints": {"resourceRules": rules}, "validations": [denial]},
+    """A policy of the cluster denies the kind in this namespace."""
+    name, message = f"no-{kind.plural}-{world.namespace}", f"no {kind.plural} here"
+    rule = {
+        "apiGroups": [kind.group],
+        "apiVersions": [kind.version],
+        "resources": [kind.plural],
     }
-    binding = {
-        "apiVersion": GROUP,
-        "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": name},
-        "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources": here},
-    }
-    world.cluster.apply(policy, binding)
-    return "LaunchRefused", f"no {kind.plural} here"
+    world.cluster.apply(*denial(name, world.namespace, rule, message))
+    return "LaunchRefused", message
 
 
 def by_name(world, kind):

@@ -112,6 +112,32 @@ def word_of(job: Document) -> str:
     return next((one["reason"] for one in conditions if one["type"] == "Succeeded"), "")
 
 
+def denial(name: str, namespace: str, rule: Document, message: str) -> tuple[Document, Document]:
+    """A policy of the cluster that denies what is created of a kind in a namespace, and its binding.
+
+    As Kyverno or Gatekeeper would deny it; `rule` has group, version and resource of the kind.
+    """
+    group = "admissionregistration.k8s.io/v1"
+    rules = [rule | {"operations": ["CREATE"]}]
+    here = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    policy = {
+        "apiVersion": group,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": rules},
+            "validations": [{"expression": "false", "message": message}],
+        },
+    }
+    binding = {
+        "apiVersion": group,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"], "matchResources": here},
+    }
+    return policy, binding
+
+
 def settle(seconds: float = 2.0) -> None:
     """Gives the operator time for what it should not do."""
     time.sleep(seconds)

@@ -1,25 +1,16 @@
 """hack/loss_compare.py says whether two trainings are the same, and where they part."""
 
-import importlib.util
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from darkroom_api.job import PersonalizationJob
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
-def loss_compare():
-    """hack/loss_compare.py as a module."""
-    path = ROOT / "hack" / "loss_compare.py"
-    spec = importlib.util.spec_from_file_location("loss_compare", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def loss_compare(load_script):
+    return load_script("hack/loss_compare.py")
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ PARTS: Final = 12
 """Parts of the exhaustive tests: each adds a few minutes to a run; a mark may say another number."""
 
 MARK: Final = "exhaustive"
+UNPROVEN: Final = pytest.mark.exhaustive(parts=None)
+"""Of a test that has not passed yet."""
+
 HELP: Final = (
     "which exhaustive tests run: all, none, part K of N, or auto: the part that the commit chooses,"
     " and all of what is asked for by name (FILE::TEST, -k, --last-failed)"
