@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from darkroom_api.job import DeletionPolicy
 from darkroom_api.names import FINALIZER
 from darkroom_api.status import Reason
 from darkroom_operator import conditions, reports
@@ -44,7 +43,7 @@ def deletion(moment: Moment) -> Decision:
         others = ", ".join(sorted(job.finalizers))
         return _deleting(moment, f"it goes when {others} lets it go") if others else Decision()
     cleaned = any(one.state is CleanupState.SUCCEEDED for one in observed.cleanups)
-    if cleaned or not _removes_model(job) or _is_terminating(observed):
+    if cleaned or not job.removes_model or _is_terminating(observed):
         release = SetFinalizer(present=False)
         refused = refusal_of(observed, (release,)) is not None
         return _deleting(moment, "it goes", release) if refused else Decision(actions=(release,))
@@ -104,12 +103,8 @@ def _is_terminating(observed: Observed) -> bool:
 def finalizer_actions(observed: Observed) -> tuple[Action, ...]:
     """Puts the finalizer where the deletion policy wants it, and takes it away elsewhere."""
     job = observed.job
-    wanted = _removes_model(job)
+    wanted = job.removes_model
     return (SetFinalizer(wanted),) if wanted != (FINALIZER in job.finalizers) else ()
-
-
-def _removes_model(job: Job) -> bool:
-    return job.spec is not None and job.spec.output.deletion_policy is DeletionPolicy.DELETE
 
 
 def time_to_live(job: Job) -> timedelta | None:

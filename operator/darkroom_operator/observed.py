@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.job import DeletionPolicy, PersonalizationJobSpec
 from darkroom_api.names import QUEUE_LABEL
 from darkroom_api.report import ProgressReport
 from darkroom_api.status import PersonalizationJobStatus
@@ -45,6 +45,11 @@ class Job:
     def queue(self) -> str | None:
         """Kueue's queue that the job is for."""
         return self.labels.get(QUEUE_LABEL)
+
+    @property
+    def removes_model(self) -> bool:
+        """Whether its model is to go with it."""
+        return self.spec is not None and self.spec.output.deletion_policy is DeletionPolicy.DELETE
 
 
 class RunState(StrEnum):

@@ -15,7 +15,6 @@ from typing import Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from darkroom_api.job import DeletionPolicy
 from darkroom_api.report import ProgressReport
 from darkroom_operator import attempts
 from darkroom_operator.errors import ClusterError
@@ -112,11 +111,10 @@ class ProgressServer:
 
     def _is_wiped(self, key: Key) -> bool:
         """Whether all that an attempt may still save is removed at once."""
-        observed = self._store.observe(key)
-        if observed is None or observed.job.spec is None:
+        if not self._store.is_deleting(key):  # a job is not parsed for each of its reports
             return False
-        policy = observed.job.spec.output.deletion_policy
-        return observed.job.deleting and policy is DeletionPolicy.DELETE
+        observed = self._store.observe(key)
+        return observed is not None and observed.job.removes_model
 
     async def _published(self, key: Key, attempt: str, report: ProgressReport) -> bool:
         """Whether the model is in the status, after a while.

@@ -91,6 +91,7 @@ class Store:
         }
         self._words: dict[Key, str] = {}
         self._unfinished: set[Key] = set()
+        self._deleting: set[Key] = set()
         self._operators: dict[Key, str] = {}
         self._operator_counts: dict[str, Counter[str]] = {}
         self._evidence: dict[Key, list[tuple[str, str]]] = {}
@@ -107,8 +108,8 @@ class Store:
             self._keep_evidence(key, read_pod(raw))
         if key is not None and resource is JOBS:
             self._words[key] = _word(raw)
-            keep = self._unfinished.add if _is_unfinished(raw) else self._unfinished.discard
-            keep(key)
+            _keep(self._unfinished, key, _is_unfinished(raw))
+            _keep(self._deleting, key, _is_deleting(raw))
             self._keep_operator(key, raw.get("status", {}).get("operator"))
         return key
 
@@ -179,6 +180,10 @@ class Store:
         """Jobs, of a namespace or of all, for which something is still to be done."""
         return {key for key in self._unfinished if namespace in (None, key.namespace)}
 
+    def is_deleting(self, key: Key) -> bool:
+        """Whether a job is being deleted."""
+        return key in self._deleting
+
     def operators(self, namespace: str) -> set[str]:
         """The operators that the jobs of a namespace name in their status."""
         return set(self._operator_counts.get(namespace, ()))
@@ -198,6 +203,7 @@ class Store:
             return None
         if resource is JOBS:
             self._unfinished.discard(name)
+            self._deleting.discard(name)
             self._keep_operator(name, None)
             memories: tuple[dict[Key, object], ...] = (
                 self._words,
@@ -243,9 +249,18 @@ def _word(raw: Raw) -> str:
     return Reason.PENDING.value
 
 
+def _keep(keys: set[Key], key: Key, holds: bool) -> None:
+    """Puts a key into a set, or takes it out."""
+    (keys.add if holds else keys.discard)(key)
+
+
+def _is_deleting(raw: Raw) -> bool:
+    return "deletionTimestamp" in raw["metadata"]
+
+
 def _is_unfinished(raw: Raw) -> bool:
     """Whether a job is not over, is being deleted, or goes when its time to live has passed."""
-    if "deletionTimestamp" in raw["metadata"]:
+    if _is_deleting(raw):
         return True
     policy = (raw.get("spec") or {}).get("runPolicy") or {}
     if policy.get("ttlSecondsAfterFinished") is not None:
