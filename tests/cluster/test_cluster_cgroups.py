@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from darkroom_cluster import cgroups
+from darkroom_cluster.errors import ClusterError
 from darkroom_cluster.fixtures import unavailable
 from darkroom_cluster.processes import python_path
 
@@ -45,3 +46,8 @@ def test_the_largest_process_is_killed_and_there_is_room_again(shell):
         cgroups.exhaust_memory(process.pid)
         assert process.stdout.readline() == "ended with 137\n"
         assert process.stdout.readline() == f"room for {60 << 20}\n"
+
+
+def test_the_group_of_the_one_that_asks_is_left_alone():
+    with pytest.raises(ClusterError, match="shares"):
+        cgroups.exhaust_memory(os.getpid())

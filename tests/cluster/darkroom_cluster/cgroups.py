@@ -50,20 +50,24 @@ def _create_version_2(group: Path) -> Path:
     return daemons
 
 
+COUNTING = ("pids", "memory")
+"""The hierarchies of version 1 that the daemons enter: in a group of `cpu` they would share one part."""
+
+
 def enter(cluster: str) -> str:
     """Puts this process into the cluster's groups, and returns their path for the kubelet."""
     mounted = hierarchies()
-    version_1 = [root for root, kind in mounted.items() if kind == CGROUP]
-    for root in version_1:
-        _create_version_1(root, root / group_name(cluster))
+    version_1 = [root / group_name(cluster) for root, kind in mounted.items() if kind == CGROUP]
+    for group in version_1:
+        _create_version_1(group.parent, group)
     if version_1:
-        root = next((root for root in version_1 if root.name.startswith("pids")), version_1[0])
-        home = root / group_name(cluster)
+        homes = [group for group in version_1 if group.parent.name in COUNTING]
     elif mounted:
-        home = _create_version_2(next(iter(mounted)) / group_name(cluster))
+        homes = [_create_version_2(next(iter(mounted)) / group_name(cluster))]
     else:
         raise ClusterError("no control groups are mounted at /sys/fs/cgroup")
-    (home / "cgroup.procs").write_text(str(os.getpid()))
+    for home in homes:
+        (home / "cgroup.procs").write_text(str(os.getpid()))
     return f"/{group_name(cluster)}"
 
 
@@ -129,8 +133,13 @@ def exhaust_memory(pid: int, seconds: float = 60) -> None:
     """Makes the OOM killer strike once in the group of a process, whose limit is as before then.
 
     On version 1 a limit below what is used is refused: it is lowered to that, and the group gets more.
+
+    Raises:
+        ClusterError: nothing was killed; or the group is this process's own.
     """
     memory, end = _memory(pid), time.monotonic() + seconds
+    if memory == _memory(os.getpid()):
+        raise ClusterError(f"process {pid} shares {memory.limit.parent} with the one that asks")
     before, limit = memory.kills(), memory.limit.read_text()
     while not memory.tighten():
         if time.monotonic() > end:
