@@ -13,11 +13,11 @@ from typing import Any, Final
 import kopf
 
 from darkroom_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
-from darkroom_operator.manifests.children import children
-from darkroom_operator.manifests.rayjob import ray_job
-from darkroom_operator.reading import compact, read_job
-from darkroom_operator.resources import JOBS, resource_of
-from darkroom_operator.session import Login, new_session
+from darkroom_operator.cluster.resources import JOBS, resource_of
+from darkroom_operator.cluster.session import Login, new_session
+from darkroom_operator.launch.manifests.children import children
+from darkroom_operator.launch.manifests.rayjob import ray_job
+from darkroom_operator.memory.reading import compact, read_job
 from darkroom_operator.settings import read_settings
 
 SETTINGS: Final = read_settings(os.environ)

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 from darkroom_api.load import load_job
-from darkroom_trainer import loop
-from darkroom_trainer.run import RunOptions, prepare
-from darkroom_trainer.zero import prepare_environment
+from darkroom_trainer.driver.run import RunOptions, prepare
+from darkroom_trainer.training import loop
+from darkroom_trainer.training.deepspeed_config import prepare_environment
 
 
 def main() -> None:

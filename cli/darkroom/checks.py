@@ -116,7 +116,7 @@ def check_disk(folder: Path) -> Check:
 
 def check_memory() -> Check:
     """Free memory, within the container's limit."""
-    from darkroom_trainer.machine import read_machine
+    from darkroom_trainer.inputs.machine import read_machine
 
     free = read_machine().memory_bytes
     fix = f"the demo needs {MIN_MEMORY_BYTES >> 30} GiB: close other programs"

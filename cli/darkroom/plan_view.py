@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from darkroom_trainer.run import Prepared
+    from darkroom_trainer.driver.run import Prepared
 
 
 def plan_table(prepared: "Prepared") -> Table:

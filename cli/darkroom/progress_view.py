@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 from darkroom.plan_view import duration
 
 if TYPE_CHECKING:
-    from darkroom_trainer.progress import Progress
+    from darkroom_trainer.progress.snapshot import Progress
 
 TITLES: Final = {
     "Starting": "starting workers",

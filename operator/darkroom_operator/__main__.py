@@ -11,10 +11,10 @@ from typing import Any, Final
 import kopf
 import uvloop
 
-from darkroom_operator.handlers import kopf_settings, new_registry
-from darkroom_operator.outages import ToldAlready
+from darkroom_operator.cluster.outages import ToldAlready
 from darkroom_operator.process import Process, new_process
 from darkroom_operator.settings import Settings, SettingsError, read_settings
+from darkroom_operator.watches import kopf_settings, new_registry
 
 logger = logging.getLogger("darkroom_operator")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from darkroom_operator.cluster.resources import RAY_JOBS, watched
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.resources import RAY_JOBS, watched
 from darkroom_operator.settings import Settings
 
 

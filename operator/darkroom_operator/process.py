@@ -14,29 +14,29 @@ import aiohttp
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from darkroom_operator.cluster import REQUEST_SECONDS, Cluster
-from darkroom_operator.errors import UnavailableError
+from darkroom_api.times import utc_now
+from darkroom_operator.cluster.client import REQUEST_SECONDS, Cluster
+from darkroom_operator.cluster.election import Election, boot_seconds
+from darkroom_operator.cluster.errors import UnavailableError
+from darkroom_operator.cluster.leader_endpoint import LeaderEndpoint
+from darkroom_operator.cluster.lease import ClusterLease
+from darkroom_operator.cluster.outages import QUIET_SECONDS, Outage, Outages
+from darkroom_operator.cluster.rivals import Rivals
+from darkroom_operator.cluster.session import Login, new_session
+from darkroom_operator.cluster.token_review import TokenReviewer
+from darkroom_operator.cluster.watch_answers import WatchAnswerError, WatchAnswers
+from darkroom_operator.decisions.observed import Key
 from darkroom_operator.health import Health
-from darkroom_operator.launchers import KubeRayLauncher, Launcher
-from darkroom_operator.leader_endpoint import LeaderEndpoint
-from darkroom_operator.lease import Election, boot_seconds
-from darkroom_operator.lease_api import ClusterLease
+from darkroom_operator.launch.kuberay import KubeRayLauncher, Launcher
+from darkroom_operator.launch.ray_jobs import RayJobsLauncher
+from darkroom_operator.memory.observer import Observer
+from darkroom_operator.memory.resync import Syncer
+from darkroom_operator.memory.store import Store
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.observed import Key
-from darkroom_operator.observer import Observer
-from darkroom_operator.outages import QUIET_SECONDS, Outage, Outages
-from darkroom_operator.ray_jobs import RayJobsLauncher
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
-from darkroom_operator.rivals import Rivals
 from darkroom_operator.server import ProgressServer
-from darkroom_operator.session import Login, new_session
 from darkroom_operator.settings import LauncherKind, Settings
-from darkroom_operator.store import Store
-from darkroom_operator.syncing import Syncer
-from darkroom_operator.times import utc_now
-from darkroom_operator.tokens import TokenReviewer
-from darkroom_operator.watch_answers import WatchAnswerError, WatchAnswers
 from darkroom_operator.workqueue import RetryError, WorkQueue
 
 logger = logging.getLogger(__name__)

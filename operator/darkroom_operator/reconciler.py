@@ -10,20 +10,9 @@ from typing import Any, Final
 
 from darkroom_api.names import API_VERSION, GROUP, KIND
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator import attempts, conditions
-from darkroom_operator.actions import (
-    Action,
-    Decision,
-    DeleteJob,
-    Event,
-    Launch,
-    RemoveModel,
-    SetFinalizer,
-    Stop,
-)
-from darkroom_operator.cluster import Cluster
-from darkroom_operator.decide import decide
-from darkroom_operator.errors import (
+from darkroom_operator.cluster.client import Cluster
+from darkroom_operator.cluster.election import RENEW_SECONDS
+from darkroom_operator.cluster.errors import (
     ClusterError,
     ConflictError,
     FencedError,
@@ -34,26 +23,37 @@ from darkroom_operator.errors import (
     RefusedError,
     TooManyRequestsError,
 )
-from darkroom_operator.launchers import Launcher
-from darkroom_operator.lease import RENEW_SECONDS
-from darkroom_operator.manifests.cleanup import cleanup_job
-from darkroom_operator.observed import (
+from darkroom_operator.cluster.resources import (
+    EVENTS,
+    JOBS,
+    RAY_JOBS,
+)
+from darkroom_operator.cluster.rivals import LOOK_SECONDS, Rivals
+from darkroom_operator.decisions import attempts, conditions
+from darkroom_operator.decisions.actions import (
+    Action,
+    Decision,
+    DeleteJob,
+    Event,
+    Launch,
+    RemoveModel,
+    SetFinalizer,
+    Stop,
+)
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import (
     Job,
     Key,
     Observed,
     Refusal,
     RefusalKind,
 )
-from darkroom_operator.observer import Observer
+from darkroom_operator.launch.kuberay import Launcher
+from darkroom_operator.launch.manifests.cleanup import cleanup_job
+from darkroom_operator.memory.observer import Observer
+from darkroom_operator.memory.store import Store
 from darkroom_operator.recorder import Recorder
-from darkroom_operator.resources import (
-    EVENTS,
-    JOBS,
-    RAY_JOBS,
-)
-from darkroom_operator.rivals import LOOK_SECONDS, Rivals
 from darkroom_operator.settings import Settings
-from darkroom_operator.store import Store
 from darkroom_operator.workqueue import RetryError
 
 logger = logging.getLogger(__name__)

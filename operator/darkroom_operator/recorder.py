@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from darkroom_api.status import ConditionStatus, ConditionType, PersonalizationJobStatus, Reason
-from darkroom_operator import conditions
-from darkroom_operator.actions import Event
+from darkroom_api.times import parse_time, seconds_between
+from darkroom_operator.decisions import conditions
+from darkroom_operator.decisions.actions import Event
+from darkroom_operator.decisions.observed import Job, Key
 from darkroom_operator.metrics import CAUSES, Metrics
-from darkroom_operator.observed import Job, Key
-from darkroom_operator.times import parse_time, seconds_between
 
 _STAGES = {
     Reason.STARTING: "provision",

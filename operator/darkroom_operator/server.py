@@ -16,14 +16,14 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from darkroom_api.report import ProgressReport
-from darkroom_operator import attempts
-from darkroom_operator.errors import ClusterError
+from darkroom_api.times import utc_now
+from darkroom_operator.cluster.errors import ClusterError
+from darkroom_operator.cluster.token_review import Caller, TokenReviewer
+from darkroom_operator.decisions import attempts
+from darkroom_operator.decisions.observed import Key
 from darkroom_operator.health import Health
+from darkroom_operator.memory.store import Store
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.observed import Key
-from darkroom_operator.store import Store
-from darkroom_operator.times import utc_now
-from darkroom_operator.tokens import Caller, TokenReviewer
 
 MAX_BODY_BYTES: Final = 64 << 10
 """Largest report; an ordinary one has some hundred bytes."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom_operator.refusals import KUBERAY_INSTALL
+from darkroom_operator.decisions.refusals import KUBERAY_INSTALL
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.manifests.children import network_policy
-from darkroom_operator.observed import Job, Key
+from darkroom_operator.decisions.observed import Job, Key
+from darkroom_operator.launch.manifests.children import network_policy
 from darkroom_operator.settings import LauncherKind, Settings, read_settings
 
 RAY = {"launcher": {"kind": "ray-jobs", "address": "http://ray-head.ray.svc:8265"}}

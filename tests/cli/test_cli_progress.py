@@ -8,7 +8,7 @@ from rich.console import Console
 
 from darkroom.plan_view import duration
 from darkroom.progress_view import BarView, LineView, figures, progress_view
-from darkroom_trainer.progress import Losses, Phase, Progress
+from darkroom_trainer.progress.snapshot import Losses, Phase, Progress
 
 
 def snapshot(phase, step=0, **fields):

@@ -18,7 +18,7 @@ from volume import CLAIM, RunFolder, Volume
 
 from darkroom_cluster.cgroups import hierarchies
 from darkroom_cluster.cluster import Cluster, wait_for
-from darkroom_trainer.progress import Phase as Doing
+from darkroom_trainer.progress.snapshot import Phase as Doing
 
 EVERY_STEPS = 15
 """`checkpoint.everySteps` of the job."""

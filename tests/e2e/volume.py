@@ -14,7 +14,7 @@ from darkroom_api.names import LATEST_LINK
 from darkroom_api.registry import RegistryEntry, load_verified
 from darkroom_cluster.cluster import Cluster
 from darkroom_cluster.namespaces import run
-from darkroom_trainer.progress import Progress, read_progress
+from darkroom_trainer.progress.snapshot import Progress, read_progress
 
 CLAIM = "models"
 SIZE = "5Gi"

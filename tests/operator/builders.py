@@ -8,9 +8,9 @@ from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.load import parse_job
 from darkroom_api.report import ProgressReport, RunPhase
 from darkroom_api.status import CheckpointStatus, ModelStatus, PersonalizationJobStatus
-from darkroom_operator.observed import Job, Key, Observed, Pod, Report, Run, RunState
+from darkroom_api.times import format_time
+from darkroom_operator.decisions.observed import Job, Key, Observed, Pod, Report, Run, RunState
 from darkroom_operator.settings import Settings
-from darkroom_operator.times import format_time
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
 KEY = Key("default", "rex")

@@ -7,20 +7,20 @@ from builders import KEY, MODEL, NOW, SETTINGS, checkpoint
 from fake_api import FakeApi, Killed
 
 from darkroom_api.report import ProgressReport, RunPhase
-from darkroom_operator.cluster import Cluster
+from darkroom_api.times import format_time
+from darkroom_operator.cluster.client import Cluster
+from darkroom_operator.cluster.outages import Outages
+from darkroom_operator.cluster.resources import JOBS, PODS, RAY_JOBS
+from darkroom_operator.cluster.rivals import Rivals
 from darkroom_operator.health import Health
-from darkroom_operator.launchers import KubeRayLauncher
+from darkroom_operator.launch.kuberay import KubeRayLauncher
+from darkroom_operator.memory.observer import Observer
+from darkroom_operator.memory.reading import compact, job_key, read_job
+from darkroom_operator.memory.resync import Syncer
+from darkroom_operator.memory.store import Store
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.observer import Observer
-from darkroom_operator.outages import Outages
-from darkroom_operator.reading import compact, job_key, read_job
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
-from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
-from darkroom_operator.rivals import Rivals
-from darkroom_operator.store import Store
-from darkroom_operator.syncing import Syncer
-from darkroom_operator.times import format_time
 from darkroom_operator.workqueue import RetryError
 
 STEPS = 800

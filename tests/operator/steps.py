@@ -6,10 +6,10 @@ from builders import NOW, SETTINGS, observed, report, run, seconds, with_status
 
 from darkroom_api.names import QUEUE_LABEL
 from darkroom_api.status import ConditionType
-from darkroom_operator import conditions
-from darkroom_operator.actions import Stop
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import Observed, RunState
+from darkroom_operator.decisions import conditions
+from darkroom_operator.decisions.actions import Stop
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import Observed, RunState
 
 STOP = Stop("rex-1", "uid-of-rex-1")
 QUEUED = {QUEUE_LABEL: "gpus"}

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.answers import error_of
-from darkroom_operator.cluster import PAGE_SIZE, Cluster, _text
-from darkroom_operator.errors import (
+from darkroom_operator.cluster.answers import error_of
+from darkroom_operator.cluster.client import PAGE_SIZE, Cluster, _text
+from darkroom_operator.cluster.errors import (
     ConflictError,
     FencedError,
     GoneError,
@@ -27,9 +27,9 @@ from darkroom_operator.errors import (
     TooManyRequestsError,
     UnavailableError,
 )
-from darkroom_operator.manifests.children import config_map
+from darkroom_operator.cluster.resources import JOBS, PODS, RAY_JOBS
+from darkroom_operator.launch.manifests.children import config_map
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
 
 
 def status_body(code, message="no", **details):

@@ -21,10 +21,10 @@ from steps import STOP, after, condition, started, summary, training
 
 from darkroom_api.report import Failure, RunPhase
 from darkroom_api.status import ConditionType, PersonalizationJobStatus, Reason
-from darkroom_operator import conditions
-from darkroom_operator.actions import DeleteJob, Launch, Stop
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import RunState
+from darkroom_operator.decisions import conditions
+from darkroom_operator.decisions.actions import DeleteJob, Launch, Stop
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import RunState
 from darkroom_operator.settings import LauncherKind, Settings
 
 

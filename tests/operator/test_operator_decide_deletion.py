@@ -8,10 +8,16 @@ from steps import STOP, after, summary, training
 
 from darkroom_api.names import FINALIZER
 from darkroom_api.status import ConditionType
-from darkroom_operator import conditions
-from darkroom_operator.actions import Launch, RemoveModel, SetFinalizer
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import Cleanup, CleanupState, Refusal, RefusalKind, RunState
+from darkroom_operator.decisions import conditions
+from darkroom_operator.decisions.actions import Launch, RemoveModel, SetFinalizer
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import (
+    Cleanup,
+    CleanupState,
+    Refusal,
+    RefusalKind,
+    RunState,
+)
 
 RELEASE = SetFinalizer(present=False)
 

@@ -7,10 +7,10 @@ from builders import KEY, NOW, SETTINGS, pod, report, run, seconds
 from steps import QUEUED, STOP, after, condition, started, summary, training
 
 from darkroom_api.status import ConditionType, Reason
-from darkroom_operator import conditions
-from darkroom_operator.actions import Launch
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import RunState
+from darkroom_operator.decisions import conditions
+from darkroom_operator.decisions.actions import Launch
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import RunState
 
 START = 1800
 

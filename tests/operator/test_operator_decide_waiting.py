@@ -15,10 +15,10 @@ from builders import (
 from steps import QUEUED, STOP, after, condition, started, summary, training
 
 from darkroom_api.status import ConditionType
-from darkroom_operator import conditions
-from darkroom_operator.actions import Launch
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import (
+from darkroom_operator.decisions import conditions
+from darkroom_operator.decisions.actions import Launch
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import (
     Refusal,
     RefusalKind,
     RunState,

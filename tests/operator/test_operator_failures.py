@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from darkroom_api.status import Reason
-from darkroom_operator.failures import (
+from darkroom_operator.decisions.failures import (
     MESSAGE_LENGTH,
     Finding,
     cause_of,

@@ -3,9 +3,9 @@
 import kopf
 import pytest
 
-from darkroom_operator.cluster import PAGE_SIZE
-from darkroom_operator.handlers import kopf_settings
+from darkroom_operator.cluster.client import PAGE_SIZE
 from darkroom_operator.settings import Settings
+from darkroom_operator.watches import kopf_settings
 
 
 @pytest.fixture

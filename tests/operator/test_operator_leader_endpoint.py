@@ -8,7 +8,7 @@ from builders import SETTINGS
 from fake_api import failure
 from whole import WholeApi, fine, refused, running
 
-from darkroom_operator.manifests.leader import leader_slice
+from darkroom_operator.launch.manifests.leader import leader_slice
 
 PLACE = ("endpointslices", "default", "progress-leader")
 

@@ -7,8 +7,7 @@ import time
 import pytest
 from builders import NOW
 
-from darkroom_operator.errors import ConflictError, RefusedError, UnavailableError
-from darkroom_operator.lease import (
+from darkroom_operator.cluster.election import (
     LEASE_SECONDS,
     RENEW_DEADLINE_SECONDS,
     RENEW_SECONDS,
@@ -16,6 +15,7 @@ from darkroom_operator.lease import (
     Election,
     boot_seconds,
 )
+from darkroom_operator.cluster.errors import ConflictError, RefusedError, UnavailableError
 
 
 class SharedLease:

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
 from darkroom_api.names import QUEUE_LABEL
 from darkroom_api.report import Failure, RunPhase
 from darkroom_api.status import PersonalizationJobStatus, Reason
-from darkroom_operator import attempts, conditions
-from darkroom_operator.actions import DeleteJob, Launch, RemoveModel, SetFinalizer, Stop
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import Refusal, RefusalKind, RunState
+from darkroom_operator.decisions import attempts, conditions
+from darkroom_operator.decisions.actions import DeleteJob, Launch, RemoveModel, SetFinalizer, Stop
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import Refusal, RefusalKind, RunState
 
 TRANSITIONS = []
 """One entry for each step of any machine."""

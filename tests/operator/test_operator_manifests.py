@@ -15,10 +15,10 @@ from darkroom_api.job import Placement
 from darkroom_api.load import load_job
 from darkroom_api.names import FINALIZER
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.manifests.children import children
-from darkroom_operator.manifests.cleanup import cleanup_job
-from darkroom_operator.manifests.rayjob import ray_job
-from darkroom_operator.observed import Job, Key
+from darkroom_operator.decisions.observed import Job, Key
+from darkroom_operator.launch.manifests.children import children
+from darkroom_operator.launch.manifests.cleanup import cleanup_job
+from darkroom_operator.launch.manifests.rayjob import ray_job
 from darkroom_operator.settings import Settings
 
 DATA = Path(__file__).parent / "data"

@@ -67,7 +67,7 @@ def test_a_namespace_that_goes_costs_the_others_nothing_and_comes_back_without_a
         one.run("again")
         ended = f"of namespace {one.namespace} again"
         wait_for(lambda: told(ended) == len(WATCHED), "three ends")
-        assert told("darkroom_operator.outages") == 2 * len(WATCHED)
+        assert told("darkroom_operator.cluster.outages") == 2 * len(WATCHED)
         assert told("kopf") == 0
         assert operator.healthy()
         assert operator.log.read_text().count("lease: leading") == 1

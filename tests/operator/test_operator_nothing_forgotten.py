@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from whole import NAMESPACES, WholeApi, fine, forbidden, keys, refused, running, silent
 
-from darkroom_operator.lease import LEASE_SECONDS
-from darkroom_operator.observed import Key
+from darkroom_operator.cluster.election import LEASE_SECONDS
+from darkroom_operator.decisions.observed import Key
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
 

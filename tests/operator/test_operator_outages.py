@@ -8,7 +8,7 @@ import pytest
 from fake_api import failure
 from whole import WholeApi, fine, forbidden, keys, refused, running, silent
 
-from darkroom_operator.outages import QUIET_SECONDS, Outage, Outages, ToldAlready
+from darkroom_operator.cluster.outages import QUIET_SECONDS, Outage, Outages, ToldAlready
 
 
 class Clock:
@@ -91,7 +91,7 @@ def test_each_thing_by_a_name_has_its_own_outage(clock, lines):
         ("kopf._cogs.clients.watching", "Request attempt #1 failed; will retry: x", False),
         ("kopf._cogs.clients.watching", "Request attempt #1 failed; will retry: y", True),
         ("kopf._cogs.clients.watching", "Watcher for x has failed", True),
-        ("darkroom_operator.lease", "Request attempt: x", True),
+        ("darkroom_operator.cluster.election", "Request attempt: x", True),
     ],
 )
 def test_only_what_is_told_already_is_taken_out_of_the_log(name, text, written):

@@ -11,11 +11,11 @@ from aiohttp.test_utils import TestServer
 from builders import NOW, SETTINGS, job
 
 from darkroom_api.names import JOB_ENV
-from darkroom_operator import attempts
-from darkroom_operator.actions import Stop
-from darkroom_operator.errors import RefusedError, UnavailableError
-from darkroom_operator.observed import RunState
-from darkroom_operator.ray_jobs import RayJobsLauncher
+from darkroom_operator.cluster.errors import RefusedError, UnavailableError
+from darkroom_operator.decisions import attempts
+from darkroom_operator.decisions.actions import Stop
+from darkroom_operator.decisions.observed import RunState
+from darkroom_operator.launch.ray_jobs import RayJobsLauncher
 
 NAME = "default.rex-1.11111111"
 
@@ -118,7 +118,7 @@ def test_a_cluster_that_is_down_is_unavailable_and_a_no_is_a_no(tmp_path, monkey
         with pytest.raises(UnavailableError):
             await launcher.launch(job(), job().spec, "rex-1")
         dashboard.down = False
-        monkeypatch.setattr("darkroom_operator.ray_jobs.ENTRYPOINT", "bad")
+        monkeypatch.setattr("darkroom_operator.launch.ray_jobs.ENTRYPOINT", "bad")
         with pytest.raises(RefusedError):
             await launcher.launch(job(), job().spec, "rex-1")
 

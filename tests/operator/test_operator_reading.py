@@ -5,8 +5,9 @@ from builders import KEY, UID, raw_spec
 
 from darkroom_api.names import ATTEMPT_LABEL, JOB_LABEL
 from darkroom_api.status import PersonalizationJobStatus
-from darkroom_operator.observed import CleanupState, RunState
-from darkroom_operator.reading import (
+from darkroom_operator.cluster.resources import JOBS, PODS, RAY_JOBS
+from darkroom_operator.decisions.observed import CleanupState, RunState
+from darkroom_operator.memory.reading import (
     MESSAGE_LENGTH,
     compact,
     owner_key,
@@ -16,8 +17,7 @@ from darkroom_operator.reading import (
     read_ray_job,
     read_warnings,
 )
-from darkroom_operator.resources import JOBS, PODS, RAY_JOBS
-from darkroom_operator.store import EVIDENCE_KEPT, Store
+from darkroom_operator.memory.store import EVIDENCE_KEPT, Store
 
 LABELS = {JOB_LABEL: "rex", ATTEMPT_LABEL: "rex-1"}
 

@@ -10,15 +10,15 @@ from builders import KEY, MODEL, NOW, raw_spec, report
 from darkroom_api.names import PROGRESS_AUDIENCE
 from darkroom_api.report import RunPhase
 from darkroom_operator import server
-from darkroom_operator.errors import UnavailableError
+from darkroom_operator.cluster.errors import UnavailableError
+from darkroom_operator.cluster.resources import JOBS, PODS
+from darkroom_operator.cluster.token_review import KEPT_SECONDS, TokenReviewer
 from darkroom_operator.health import Health
+from darkroom_operator.memory.store import Store
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.resources import JOBS, PODS
 from darkroom_operator.server import MAX_BODY_BYTES, ProgressServer
 from darkroom_operator.settings import Settings
-from darkroom_operator.store import Store
-from darkroom_operator.tokens import KEPT_SECONDS, TokenReviewer
-from darkroom_trainer.progress import Phase
+from darkroom_trainer.progress.snapshot import Phase
 
 PATH = "/v1/jobs/default/rex/attempts/1/progress"
 BODY = report().body.model_dump_json(by_alias=True)

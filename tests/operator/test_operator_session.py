@@ -4,8 +4,8 @@ import kopf
 import pytest
 import yaml
 
-from darkroom_operator import session
-from darkroom_operator.session import LOGIN_SECONDS, Login
+from darkroom_operator.cluster import session
+from darkroom_operator.cluster.session import LOGIN_SECONDS, Login
 
 
 @pytest.fixture

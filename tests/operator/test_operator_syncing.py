@@ -9,9 +9,9 @@ import pytest
 from fake_api import failure
 from whole import NAMESPACES, Whole, WholeApi, fine, keys, running
 
-from darkroom_operator.observed import Key
-from darkroom_operator.resources import PODS
-from darkroom_operator.syncing import REFUSED_SECONDS, RestoredError
+from darkroom_operator.cluster.resources import PODS
+from darkroom_operator.decisions.observed import Key
+from darkroom_operator.memory.resync import REFUSED_SECONDS, RestoredError
 
 IN_B = Key("b", "other")
 FORBIDDEN = failure(403, "pods is forbidden: User operator cannot list them")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from builders import NOW, SETTINGS, observed, report, run, seconds, with_status
 
-from darkroom_operator.actions import DeleteJob
-from darkroom_operator.decide import decide
-from darkroom_operator.observed import RunState
+from darkroom_operator.decisions.actions import DeleteJob
+from darkroom_operator.decisions.decide import decide
+from darkroom_operator.decisions.observed import RunState
 
 
 @pytest.mark.parametrize("state", [RunState.SUCCEEDED, RunState.REFUSED])

@@ -13,7 +13,7 @@ from proxy import Fault, How, proxied
 from world import World, installation_fixture, settle  # noqa: F401 - a fixture
 
 from darkroom_cluster.cluster import wait_for
-from darkroom_operator.lease import RENEW_DEADLINE_SECONDS
+from darkroom_operator.cluster.election import RENEW_DEADLINE_SECONDS
 
 KILLED_SECONDS = 15.0
 ENDED_SECONDS = 2.0

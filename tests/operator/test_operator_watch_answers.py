@@ -8,13 +8,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from darkroom_operator.handlers import BACKOFF_SECONDS, kopf_settings
+from darkroom_operator.cluster.outages import Outage, Outages
+from darkroom_operator.cluster.session import new_session
+from darkroom_operator.cluster.watch_answers import WatchAnswerError, WatchAnswers
 from darkroom_operator.health import Health
 from darkroom_operator.metrics import Metrics
-from darkroom_operator.outages import Outage, Outages
-from darkroom_operator.session import new_session
 from darkroom_operator.settings import Settings
-from darkroom_operator.watch_answers import WatchAnswerError, WatchAnswers
+from darkroom_operator.watches import BACKOFF_SECONDS, kopf_settings
 
 JOBS = "/apis/darkroom.dev/v1alpha1/namespaces/a/personalizationjobs"
 PODS = "/api/v1/pods?watch=true"

@@ -13,10 +13,10 @@ import aiohttp
 from builders import NOW, SETTINGS, raw_spec
 from fake_api import Answer, FakeApi, failure
 
-from darkroom_operator.handlers import take_in
-from darkroom_operator.observed import Key
+from darkroom_operator.cluster.resources import JOBS
+from darkroom_operator.decisions.observed import Key
 from darkroom_operator.process import Process
-from darkroom_operator.resources import JOBS
+from darkroom_operator.watches import take_in
 
 NAMESPACES = ("a", "b")
 

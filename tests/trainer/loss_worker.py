@@ -14,11 +14,11 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import start_processes
 
 from darkroom_api.job import PersonalizationJob
-from darkroom_trainer import loop
-from darkroom_trainer.reporting import Reporter
-from darkroom_trainer.sources import inspect_base
-from darkroom_trainer.task import WorkerTask
-from darkroom_trainer.zero import prepare_environment
+from darkroom_trainer.inputs.base_model import inspect_base
+from darkroom_trainer.progress.rank0 import Reporter
+from darkroom_trainer.training import loop
+from darkroom_trainer.training.deepspeed_config import prepare_environment
+from darkroom_trainer.worker_task import WorkerTask
 
 
 def build_task(entry):

@@ -17,14 +17,14 @@ import torch
 import torch.distributed as dist
 
 from darkroom_api.job import PersonalizationJob
-from darkroom_trainer import engine, loop
-from darkroom_trainer.checkpoint import newest_checkpoint
-from darkroom_trainer.progress import Phase
-from darkroom_trainer.reporting import Reporter
-from darkroom_trainer.sources import inspect_base
+from darkroom_trainer.inputs.base_model import inspect_base
+from darkroom_trainer.output.checkpoint import newest_checkpoint
+from darkroom_trainer.progress.rank0 import Reporter
+from darkroom_trainer.progress.snapshot import Phase
 from darkroom_trainer.stopping import clear_stop, request_stop
-from darkroom_trainer.task import WorkerTask
-from darkroom_trainer.zero import prepare_environment
+from darkroom_trainer.training import engine, loop
+from darkroom_trainer.training.deepspeed_config import prepare_environment
+from darkroom_trainer.worker_task import WorkerTask
 
 
 def build_task(entry):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from darkroom_api.artifact import TrainState
 from darkroom_api.job import ObjectMeta
-from darkroom_trainer import checkpoint
 from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.output import checkpoint
 
 OWNER = ObjectMeta(name="tiny")
 INPUTS = "1" * 64

@@ -10,11 +10,11 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from darkroom_api import registry
-from darkroom_trainer import export
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.export import export_model
-from darkroom_trainer.models import load_base
-from darkroom_trainer.sources import inspect_base
+from darkroom_trainer.inputs.base_model import inspect_base
+from darkroom_trainer.output import export
+from darkroom_trainer.output.export import export_model
+from darkroom_trainer.training.models import load_base
 
 CREATED = "2026-11-23T00:00:00Z"
 

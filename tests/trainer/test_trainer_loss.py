@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from darkroom_trainer.loss import add_noise, dreambooth_loss, prediction_target
+from darkroom_trainer.training.loss import add_noise, dreambooth_loss, prediction_target
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from darkroom_trainer import machine
+from darkroom_trainer.inputs import machine
 
 CORES = len(os.sched_getaffinity(0))
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.photos import load_photos
+from darkroom_trainer.inputs.photos import load_photos
 
 SIDE = 64
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darkroom_trainer.driver.plan import make_plan, predict_peak_memory
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.machine import Machine, read_machine
-from darkroom_trainer.photos import load_photos
-from darkroom_trainer.plan import make_plan, predict_peak_memory
-from darkroom_trainer.sources import inspect_base
+from darkroom_trainer.inputs.base_model import inspect_base
+from darkroom_trainer.inputs.machine import Machine, read_machine
+from darkroom_trainer.inputs.photos import load_photos
 
 LAPTOP = Machine(cpus=2, memory_bytes=16 << 30, gpus=0)
 

@@ -8,10 +8,10 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.train.v2.api.exceptions import PreemptionError
 from ray.train.v2.api.preemption import PreemptionInfo
 
+from darkroom_trainer.driver.local_ray import OBJECT_STORE_BYTES
+from darkroom_trainer.driver.ray_run import RayRun, cause_of
+from darkroom_trainer.driver.run import UNTRAINED, RunOptions, prepare, run_prepared
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.local_ray import OBJECT_STORE_BYTES
-from darkroom_trainer.ray_run import RayRun, cause_of
-from darkroom_trainer.run import UNTRAINED, RunOptions, prepare, run_prepared
 
 NOTICE_S = 0.5
 """Time from the notice to the end of the node."""

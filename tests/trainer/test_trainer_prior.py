@@ -5,11 +5,15 @@ import threading
 import pytest
 import torch
 
-from darkroom_trainer import prior
-from darkroom_trainer.models import load_base
-from darkroom_trainer.prior import draw_class_latents, make_class_images, read_class_latents
-from darkroom_trainer.prior_store import SHARD_IMAGES, ClassImageStore, prior_recipe
-from darkroom_trainer.sampling import draw_latents
+from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES, ClassImageStore, prior_recipe
+from darkroom_trainer.training import class_images
+from darkroom_trainer.training.class_images import (
+    draw_class_latents,
+    make_class_images,
+    read_class_latents,
+)
+from darkroom_trainer.training.models import load_base
+from darkroom_trainer.training.sampling import draw_latents
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,7 @@ def test_two_jobs_at_once_share_the_work_and_draw_nothing_twice(store, base, mon
         drawn.append(index)
         return draw_class_latents(base, recipe, index)
 
-    monkeypatch.setattr(prior, "draw_class_latents", draw)
+    monkeypatch.setattr(class_images, "draw_class_latents", draw)
 
     def work():
         both.wait()

@@ -9,19 +9,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from darkroom_trainer.driver.log_lines import ProgressLog
+from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.metrics import MetricsServer
-from darkroom_trainer.progress import (
+from darkroom_trainer.progress.prometheus import MetricsServer
+from darkroom_trainer.progress.rank0 import Reporter
+from darkroom_trainer.progress.snapshot import (
     PROGRESS_FILE,
     Losses,
     Phase,
     ProgressWriter,
     read_progress,
 )
-from darkroom_trainer.progress_log import ProgressLog
-from darkroom_trainer.reporting import Reporter
-from darkroom_trainer.run import RunOptions, prepare
-from darkroom_trainer.tracking import LOG_EVERY, Trackers
+from darkroom_trainer.progress.trackers import LOG_EVERY, Trackers
 
 LOSSES = Losses(total=0.5, instance=0.3, prior=0.2)
 

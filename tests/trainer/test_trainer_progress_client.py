@@ -9,7 +9,7 @@ import pytest
 
 from darkroom_api.names import PROGRESS_TOKEN_FILE_ENV, PROGRESS_URL_ENV
 from darkroom_api.report import ProgressReport, RunPhase
-from darkroom_trainer.progress_client import Endpoint, ProgressClient
+from darkroom_trainer.driver.operator_client import Endpoint, ProgressClient
 
 
 def report(step, second=0):

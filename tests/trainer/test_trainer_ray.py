@@ -16,12 +16,13 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
 from darkroom_api.registry import load_verified
+from darkroom_api.status import Reason
+from darkroom_trainer.driver.local_ray import HEAD_PROCESSES, LocalRay
+from darkroom_trainer.driver.ray_run import cause_of
+from darkroom_trainer.driver.run import RunOptions, prepare, train
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import LOCK_FILE
-from darkroom_trainer.local_ray import HEAD_PROCESSES, LocalRay
-from darkroom_trainer.progress import Phase
-from darkroom_trainer.ray_run import cause_of
-from darkroom_trainer.run import RunOptions, prepare, train
+from darkroom_trainer.progress.snapshot import Phase
 from darkroom_trainer.status import RunStatus
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from darkroom_api.job import PersonalizationJob
-from darkroom_trainer.run import RunOptions, train
+from darkroom_trainer.driver.run import RunOptions, train
 
 root = Path(sys.argv[1])
 job = PersonalizationJob.model_validate_json((root / "job.json").read_text())
@@ -120,7 +121,9 @@ def test_a_signal_saves_and_the_next_run_goes_on(make_job, tmp_path):
 
 
 def test_a_worker_s_error_is_found_inside_ray_s(tmp_path):
-    inner = TrainerError("LossNotFinite", "spec.training.learningRate: it is nan", "lower it")
+    inner = TrainerError(
+        Reason.LOSS_NOT_FINITE, "spec.training.learningRate: it is nan", "lower it"
+    )
 
     class Wrapped(Exception):  # noqa: N818 - shaped as ray.train.WorkerGroupError
         def __init__(self):

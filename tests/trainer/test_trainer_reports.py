@@ -7,9 +7,9 @@ from darkroom_api.integrity import hash_folder, seal
 from darkroom_api.names import VOLUMES_ENV
 from darkroom_api.report import Failure, ProgressReport
 from darkroom_api.status import Reason
-from darkroom_trainer.checkpoint import checkpoint_folder
-from darkroom_trainer.progress import Losses, Phase, Progress
-from darkroom_trainer.reports import Reports
+from darkroom_trainer.driver.operator_reports import Reports
+from darkroom_trainer.output.checkpoint import checkpoint_folder
+from darkroom_trainer.progress.snapshot import Losses, Phase, Progress
 
 
 class Recorder:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from darkroom_trainer.progress import PROGRESS_FILE, Phase, read_progress
+from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, read_progress
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import pytest
 
 from darkroom_api.job import Images
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.sources import count_tokens, find_base, find_images, inspect_base
+from darkroom_trainer.inputs.base_model import count_tokens, find_base, find_images, inspect_base
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import threading
 import pytest
 
 from darkroom_api.names import RUNNING_FILE, STOP_FILE, WORK_DIR_ENV
-from darkroom_operator.manifests.pods import LOOKS, SAVE_AND_GO
-from darkroom_trainer.checkpoint import newest_checkpoint
+from darkroom_operator.launch.manifests.pods import LOOKS, SAVE_AND_GO
+from darkroom_trainer.driver.local_ray import LocalRay
+from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
 from darkroom_trainer.holding import hold_run
-from darkroom_trainer.local_ray import LocalRay
-from darkroom_trainer.run import RunOptions, prepare, run_prepared
+from darkroom_trainer.output.checkpoint import newest_checkpoint
 from darkroom_trainer.status import RunStatus
 
 PATIENCE_S = LOOKS / 2 + 2
@@ -143,8 +143,8 @@ from pathlib import Path
 import psutil
 from darkroom_api.job import PersonalizationJob
 from darkroom_trainer.holding import hold_run
-from darkroom_trainer.local_ray import LocalRay
-from darkroom_trainer.run import RunOptions, prepare, run_prepared
+from darkroom_trainer.driver.local_ray import LocalRay
+from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
 from darkroom_trainer.stopping import request_stop
 
 root = Path(sys.argv[1])

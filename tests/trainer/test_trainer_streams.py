@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom_trainer.batches import samples_of
-from darkroom_trainer.streams import Stream, generator, integers, normal, shuffled_index
+from darkroom_trainer.training.batches import samples_of
+from darkroom_trainer.training.streams import Stream, generator, integers, normal, shuffled_index
 
 counters = st.tuples(
     st.integers(0, 2**32 - 1), st.sampled_from(Stream), st.integers(0, 10**6), st.integers(0, 10**4)

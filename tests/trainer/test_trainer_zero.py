@@ -5,10 +5,10 @@ import torch
 
 from darkroom_api.job import Precision
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.loop import StepStats, _refuse_nan
-from darkroom_trainer.models import load_base, trainable_denoiser
-from darkroom_trainer.progress import Losses
-from darkroom_trainer.zero import effective_stage, engine_config
+from darkroom_trainer.progress.snapshot import Losses
+from darkroom_trainer.training.deepspeed_config import effective_stage, engine_config
+from darkroom_trainer.training.loop import StepStats, _refuse_nan
+from darkroom_trainer.training.models import load_base, trainable_denoiser
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

@@ -1,1 +1,5 @@
-"""The DreamBooth trainer on Ray Train and DeepSpeed."""
+"""The trainer: DreamBooth on Ray Train and DeepSpeed, from a job to a published model.
+
+`driver` prepares a job from its `inputs` and starts Ray; each worker runs `training.loop`, which writes
+checkpoints and the model (`output`) and says how it goes (`progress`).
+"""

@@ -16,8 +16,13 @@ from darkroom_api.load import JobFileError, load_job, parse_job
 from darkroom_api.names import JOB_ENV
 from darkroom_api.report import Failure
 from darkroom_api.status import Reason
-from darkroom_trainer.attempt import EXIT_FAILED, MESSAGE_LENGTH, run_attempt, say_why
-from darkroom_trainer.log_copy import copy_output
+from darkroom_trainer.driver.cluster_attempt import (
+    EXIT_FAILED,
+    MESSAGE_LENGTH,
+    run_attempt,
+    say_why,
+)
+from darkroom_trainer.driver.log_copy import copy_output
 
 
 def main(arguments: list[str] | None = None) -> int:

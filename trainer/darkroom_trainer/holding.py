@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from darkroom_api.names import RUNNING_FILE
+from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.stopping import clear_stop, request_stop
 
@@ -35,7 +36,7 @@ def hold_run(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise TrainerError(
-                "AlreadyRunning",
+                Reason.ALREADY_RUNNING,
                 f"another process trains this job in {folder}",
                 "wait for its end, or choose another --work-dir",
             ) from error

@@ -13,8 +13,8 @@ from darkroom.options import examples
 from darkroom_api.names import WORK_DIR_ENV
 
 if TYPE_CHECKING:
-    from darkroom_trainer.progress import Progress
-    from darkroom_trainer.run import Prepared, TrainResult
+    from darkroom_trainer.driver.run import Prepared, TrainResult
+    from darkroom_trainer.progress.snapshot import Progress
 
 EXAMPLES = examples(
     "darkroom train job.yaml --dry-run    # only the plan",
@@ -51,7 +51,7 @@ def train(
     """
     _quiet_libraries()
     from darkroom_api.load import load_job
-    from darkroom_trainer import run
+    from darkroom_trainer.driver import run
 
     job = load_job(file)
     options = run.RunOptions(job_folder=file.resolve().parent, work_dir=work_dir, restart=restart)
@@ -62,7 +62,7 @@ def train(
     with ExitStack() as stack:
         show: list[Callable[[Progress], None]] = [stack.enter_context(closing(report)).progress]
         if metrics_port is not None:
-            from darkroom_trainer.metrics import MetricsServer
+            from darkroom_trainer.progress.prometheus import MetricsServer
 
             show.append(stack.enter_context(MetricsServer(metrics_port)).update)
         result = run.train(

@@ -1,0 +1,1 @@
+"""What starts and stops an attempt, and the manifests that are made for one."""

@@ -1,0 +1,262 @@
+"""Works out what a job will do before it does it: steps, batch, class images, memory, time, warnings.
+
+Pure: everything it needs is an argument. `machine.py` reads the machine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from darkroom_api.job import Method, Offload, PersonalizationJob, Precision, PriorMode
+from darkroom_api.status import Reason
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.inputs.base_model import BaseModel
+from darkroom_trainer.inputs.machine import Machine
+from darkroom_trainer.inputs.photos import PhotoSet, Quarantined
+from darkroom_trainer.training.deepspeed_config import effective_stage
+
+STATE_BYTES: Final = {"weights": 2, "gradients": 2, "optimizer": 12}
+"""Bytes a parameter in 16-bit training: fp32 master weights and Adam's two moments are 12 of 16
+(ZeRO, arXiv 1910.02054, section 3.1)."""
+
+STATE_BYTES_FP32: Final = {"weights": 4, "gradients": 4, "optimizer": 8}
+
+ACTIVATION_TENSORS: Final = 600
+"""Activations kept for the backward pass of one image, in tensors of the size of the UNet's first
+level; fits Stable Diffusion 1.5 at 512 pixels (1.5 GB an image in 16 bits) without recomputation."""
+
+PROCESS_BYTES: Final = 1 << 30
+"""Memory of a worker before it has a model: the interpreter, torch, diffusers, DeepSpeed."""
+
+FORWARD_FLOP: Final = 0.23
+"""FLOP a parameter and latent position in the UNet's forward pass: 0.803 TFLOP for the 860 M
+parameters of Stable Diffusion 1.5 at 64 x 64."""
+
+CPU_FLOPS: Final = 12e9
+"""Useful FLOP/s of one core in fp32, as seen on the miniature."""
+
+GPU_FLOPS: Final = 100e12
+"""Useful FLOP/s of one data-centre GPU in 16 bits."""
+
+START_SECONDS: Final = 30.0
+"""Starting workers, loading, caching and exporting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What a run will do; `darkroom train` shows it before it begins."""
+
+    photos: tuple[str, ...]
+    quarantined: tuple[Quarantined, ...]
+    steps: int
+    world_size: int
+
+    global_batch_size: int
+    """Instance images in one optimizer step; as many class images join them."""
+
+    zero_stage: int
+    precision: Precision
+
+    device: str
+    """`CPU` or `GPU`."""
+
+    class_images: int
+    """Class images that the job uses; 0 without prior preservation."""
+
+    class_images_to_make: int
+    """How many of them are not in the store yet."""
+
+    predicted_peak_memory_bytes: int
+    """Largest memory of one worker: of its GPU, or of its process on a CPU."""
+
+    estimated_seconds: float
+    """Rough time of the whole run, right within a factor of three or so."""
+
+    warnings: tuple[str, ...]
+    """What the user should know before it begins."""
+
+
+def make_plan(
+    job: PersonalizationJob,
+    base: BaseModel,
+    photos: PhotoSet,
+    *,
+    class_images_ready: int,
+    prompt_tokens: Mapping[str, int],
+    machine: Machine,
+) -> TrainingPlan:
+    """The plan of a job.
+
+    `class_images_ready` are already in the store; `prompt_tokens` has the length of every prompt.
+
+    Raises TrainerError for what this version or this machine can't do.
+    """
+    _check_possible(job, base, machine)
+    spec = job.spec
+    wanted = _class_images(job)
+    to_make = max(0, wanted - class_images_ready)
+    memory_bytes = predict_peak_memory(job, base)
+    return TrainingPlan(
+        photos=tuple(photo.name for photo in photos.photos),
+        quarantined=photos.quarantined,
+        steps=spec.training.max_steps,
+        world_size=spec.scale.workers,
+        global_batch_size=spec.global_batch_size,
+        zero_stage=spec.scale.zero_stage,
+        precision=spec.scale.precision,
+        device="GPU" if spec.scale.gpus_per_worker else "CPU",
+        class_images=wanted,
+        class_images_to_make=to_make,
+        predicted_peak_memory_bytes=memory_bytes,
+        estimated_seconds=estimate_seconds(job, base, to_make, machine),
+        warnings=(
+            *_warn_about_inputs(job, base, photos, prompt_tokens),
+            *_warn_about_policy(job),
+            *_warn_about_machine(job, memory_bytes, machine),
+        ),
+    )
+
+
+def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
+    """Peak memory of one worker in bytes.
+
+    16 bytes a trained parameter, of which ZeRO stage 1 shards the optimizer's part over the world
+    size, stage 2 the gradients' too and stage 3 the weights' too; the weights of frozen parts;
+    and an estimate for activations. With CPU offload the optimizer's part leaves a GPU.
+    """
+    spec = job.spec
+    full = spec.scale.precision is Precision.FP32
+    state = STATE_BYTES_FP32 if full else STATE_BYTES
+    stage, world = effective_stage(spec.scale), spec.scale.workers
+    on_gpu = spec.scale.gpus_per_worker > 0
+    per_parameter = state["weights"] / (world if stage >= 3 else 1)
+    per_parameter += state["gradients"] / (world if stage >= 2 else 1)
+    if not (on_gpu and spec.scale.offload is Offload.CPU):
+        per_parameter += state["optimizer"] / (world if stage >= 1 else 1)
+    frozen = sum(base.num_parameters.values()) - _trained_parameters(job, base)
+    images = _images_per_micro_batch(job)
+    latents = (spec.training.resolution // base.vae_scale_factor) ** 2
+    activations = ACTIVATION_TENSORS * images * latents * base.unet_channels * state["weights"]
+    states = _trained_parameters(job, base) * per_parameter + frozen * state["weights"]
+    return int(states + activations + PROCESS_BYTES)
+
+
+def estimate_seconds(
+    job: PersonalizationJob, base: BaseModel, class_images_to_make: int, machine: Machine
+) -> float:
+    """Rough duration of the run in seconds, from the FLOP of its forward and backward passes."""
+    spec = job.spec
+    latents = (spec.training.resolution // base.vae_scale_factor) ** 2
+    forward = FORWARD_FLOP * base.num_parameters["unet"] * latents
+    micro_batches = spec.training.gradient_accumulation_steps * spec.scale.workers
+    images = spec.training.max_steps * micro_batches * _images_per_micro_batch(job)
+    passes = 3 * images  # a backward pass costs two forward passes
+    passes += 2 * spec.prior_preservation.sampling_steps * class_images_to_make  # with guidance
+    on_gpu = spec.scale.gpus_per_worker > 0
+    speed = GPU_FLOPS * spec.scale.workers if on_gpu else CPU_FLOPS * machine.cpus
+    return START_SECONDS + passes * forward / speed
+
+
+def _class_images(job: PersonalizationJob) -> int:
+    prior = job.spec.prior_preservation
+    return prior.num_images if prior.mode is PriorMode.GENERATED_IMAGES else 0
+
+
+def _images_per_micro_batch(job: PersonalizationJob) -> int:
+    return job.spec.training.batch_size_per_worker * (2 if _class_images(job) else 1)
+
+
+def _trained_parameters(job: PersonalizationJob, base: BaseModel) -> int:
+    trained = base.num_parameters["unet"]
+    if job.spec.training.train_text_encoder:
+        trained += base.num_parameters["text_encoder"]
+    return trained
+
+
+def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) -> None:
+    spec = job.spec
+    if spec.training.method is not Method.FULL:
+        raise TrainerError(
+            Reason.NOT_SUPPORTED,
+            f"spec.training.method: this version does not train {spec.training.method}",
+            "set it to Full",
+        )
+    if spec.prior_preservation.mode is PriorMode.FROZEN_TEACHER:
+        raise TrainerError(
+            Reason.NOT_SUPPORTED,
+            "spec.priorPreservation.mode: this version does not have FrozenTeacher",
+            "set it to GeneratedImages or Disabled",
+        )
+    if spec.training.resolution % base.vae_scale_factor:
+        raise TrainerError(
+            Reason.INVALID_RESOLUTION,
+            f"spec.training.resolution: {spec.training.resolution} is not a multiple of"
+            f" {base.vae_scale_factor}, the side of one latent of the base model",
+            f"the base model was trained at {base.native_resolution}",
+        )
+    gpus = spec.scale.workers * spec.scale.gpus_per_worker
+    if gpus > machine.gpus:
+        raise TrainerError(
+            Reason.NOT_ENOUGH_GPUS,
+            f"spec.scale: {gpus} GPUs are asked for and this machine has {machine.gpus}",
+            "set gpusPerWorker: 0 and precision: FP32 to train on CPUs, or lower workers",
+        )
+
+
+def _warn_about_inputs(
+    job: PersonalizationJob,
+    base: BaseModel,
+    photos: PhotoSet,
+    prompt_tokens: Mapping[str, int],
+) -> list[str]:
+    warnings = [f"{bad.name} is not used: it {bad.reason}" for bad in photos.quarantined]
+    warnings += [
+        f"the prompt {prompt[:60]!r} has {count} tokens; the base model reads the first"
+        f" {base.max_tokens} and ignores the rest"
+        for prompt, count in prompt_tokens.items()
+        if count > base.max_tokens
+    ]
+    resolution = job.spec.training.resolution
+    if resolution != base.native_resolution:
+        warnings.append(
+            f"spec.training.resolution is {resolution}, the base model was trained at"
+            f" {base.native_resolution}: pictures may come out worse"
+        )
+    return warnings
+
+
+def _warn_about_policy(job: PersonalizationJob) -> list[str]:
+    spec = job.spec
+    warnings = []
+    if spec.checkpoint.every_steps > spec.training.max_steps:
+        warnings.append(
+            f"spec.checkpoint.everySteps is {spec.checkpoint.every_steps}, more than maxSteps:"
+            " a crash loses the whole run"
+        )
+    if spec.validation is not None and spec.validation.every_steps > spec.training.max_steps:
+        warnings.append("spec.validation.everySteps is more than maxSteps: no grid is drawn")
+    if spec.prior_preservation.mode is PriorMode.DISABLED:
+        warnings.append(
+            "spec.priorPreservation.mode is Disabled: every"
+            f" {spec.subject.class_noun} may come to look like the subject"
+        )
+    return warnings
+
+
+def _warn_about_machine(job: PersonalizationJob, memory_bytes: int, machine: Machine) -> list[str]:
+    scale = job.spec.scale
+    if scale.gpus_per_worker:
+        return []
+    warnings = []
+    total_bytes = memory_bytes * scale.workers
+    if total_bytes > machine.memory_bytes:
+        warnings.append(
+            f"the workers may need {total_bytes / 2**30:.1f} GiB and"
+            f" {machine.memory_bytes / 2**30:.1f} GiB are free: use fewer workers, a smaller"
+            " batch or a higher zeroStage"
+        )
+    if scale.workers > machine.cpus:
+        warnings.append(f"{scale.workers} workers share {machine.cpus} CPU cores")
+    if scale.precision is Precision.BF16:
+        warnings.append("BF16 is slow on CPUs without AMX or AVX512: FP32 is usually faster")
+    return warnings

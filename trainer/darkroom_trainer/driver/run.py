@@ -1,0 +1,228 @@
+"""The driver: from a job to a published model, on Ray with one process a worker.
+
+`prepare` finds the inputs and refuses what can't work before anything starts; `train` runs it.
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from darkroom_api.job import PersonalizationJob
+from darkroom_api.registry import RegistryEntry, model_folder
+from darkroom_trainer.driver.local_ray import LocalRay
+from darkroom_trainer.driver.plan import TrainingPlan, make_plan
+from darkroom_trainer.driver.ray_run import RayRun
+from darkroom_trainer.holding import hold_run, stop_on_signals
+from darkroom_trainer.inputs.base_model import count_tokens, find_base, find_images, find_local
+from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
+from darkroom_trainer.inputs.machine import Machine, read_machine
+from darkroom_trainer.inputs.photos import load_photos
+from darkroom_trainer.output import checkpoint
+from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, Progress, read_progress
+from darkroom_trainer.status import RunStatus, WorkerResult
+from darkroom_trainer.stopping import stop_requested
+from darkroom_trainer.training.deepspeed_config import prepare_environment
+from darkroom_trainer.worker_task import WorkerTask
+
+POLL_SECONDS: Final = 0.2
+"""How often progress is read and Ray is looked after."""
+
+UNTRAINED: Final = (Phase.STARTING, Phase.CLASS_IMAGES, Phase.CACHING)
+"""Phases in which a run has done no step yet that its checkpoint lacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a job is run."""
+
+    job_folder: Path
+    """Folder of the job file; `file:` URIs are relative to it."""
+
+    work_dir: Path
+    """Folder of checkpoints, caches and class images."""
+
+    restart: bool = False
+    """Forget the checkpoints of an earlier run."""
+
+    workers_machine: Machine | None = None
+    """What all workers have together; None when they run on this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A job that can be run: its inputs are found and fit."""
+
+    task: WorkerTask
+    plan: TrainingPlan
+
+    resumed_from: int | None
+    """Step of the checkpoint that the run goes on from."""
+
+    warnings: tuple[str, ...]
+    """The plan's warnings, and checkpoints that can't be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended."""
+
+    status: RunStatus
+    steps: int
+
+    entry: RegistryEntry | None
+    """The published model, when finished."""
+
+    resumed_from: int | None
+
+    stop_signal: signal.Signals | None = None
+    """What interrupted the run; the same command continues it."""
+
+
+def run_folder(job: PersonalizationJob, work_dir: Path) -> Path:
+    """Folder of a job's checkpoints, validation grids and progress."""
+    return work_dir.resolve() / job.metadata.namespace / job.metadata.name
+
+
+def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
+    """Finds and checks a job's inputs, makes the plan and picks the checkpoint to go on from.
+
+    Raises TrainerError for what can't work: nothing was started or changed then.
+    """
+    work_dir, folder = options.work_dir.resolve(), run_folder(job, options.work_dir)
+    spec, machine = job.spec, options.workers_machine or read_machine()
+    base = find_base(spec.base_model.uri, options.job_folder, work_dir / "downloads")
+    photos_folder = find_images(spec.subject.images, options.job_folder)
+    photos = load_photos(photos_folder, spec.training.resolution)
+    found, torn = checkpoint.newest_checkpoint(folder, job.metadata)
+    if options.restart:
+        found, torn = None, []
+    task = WorkerTask(
+        job=job,
+        base=base,
+        photos_folder=photos_folder,
+        run_folder=folder,
+        class_images_root=work_dir / "class-images",
+        registry_root=find_local("spec.output.uri", spec.output.uri, options.job_folder),
+        resume_from=found,
+        threads=None if options.workers_machine else max(1, machine.cpus // spec.scale.workers),
+    )
+    if found is not None:
+        checkpoint.refuse_other_run(found, spec, task.inputs_digest(photos))
+    plan = make_plan(
+        job,
+        base,
+        photos,
+        class_images_ready=_class_images_ready(task),
+        prompt_tokens=count_tokens(base, _prompts(job)),
+        machine=machine,
+    )
+    return Prepared(
+        task=task,
+        plan=plan,
+        resumed_from=found.state.step if found is not None else None,
+        warnings=(*plan.warnings, *torn),
+    )
+
+
+def _class_images_ready(task: WorkerTask) -> int:
+    store = task.class_images
+    if store is None:
+        return 0
+    wanted = task.job.spec.prior_preservation.num_images
+    return max(0, wanted - SHARD_IMAGES * len(store.missing(wanted)))
+
+
+def _prompts(job: PersonalizationJob) -> list[str]:
+    subject, validation = job.spec.subject, job.spec.validation
+    return [
+        subject.instance_prompt,
+        subject.class_prompt,
+        *(validation.prompts if validation is not None else ()),
+    ]
+
+
+def train(
+    job: PersonalizationJob,
+    options: RunOptions,
+    on_progress: Callable[[Progress], None],
+    on_prepared: Callable[[Prepared], None] = lambda prepared: None,
+) -> TrainResult:
+    """Runs a job to its end, or until SIGINT or SIGTERM (in the main thread) stops it, saved.
+
+    `on_prepared` is called before anything starts, `on_progress` with each new snapshot.
+
+    Raises TrainerError when the job can't work, or when Ray or a worker died; the last checkpoint
+    is intact then, and the same call goes on from it.
+    """
+    prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
+    prepared = prepare(job, options)
+    on_prepared(prepared)
+    with hold_run(prepared.task.run_folder):
+        if options.restart:
+            checkpoint.discard_all(prepared.task.run_folder)
+        return run_prepared(prepared, LocalRay(job.spec.scale), on_progress)
+
+
+def run_prepared(
+    prepared: Prepared,
+    ray_run: RayRun,
+    on_progress: Callable[[Progress], None],
+    is_unwanted: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """Runs a prepared job on Ray, in a run folder that the caller holds; errors as `train`.
+
+    A run that `is_unwanted` is left at once, and nothing of it is saved.
+    """
+    task = prepared.task
+    (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
+    with stop_on_signals(task.run_folder) as received, ray_run:
+        ray_run.start(task)
+        result = _watch(ray_run, task, on_progress, is_unwanted)
+    interrupted = result.status is RunStatus.INTERRUPTED and received
+    return TrainResult(
+        status=result.status,
+        steps=result.step,
+        entry=_published(task, result),
+        resumed_from=prepared.resumed_from,
+        stop_signal=received[0] if interrupted else None,
+    )
+
+
+def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
+    if result.model_digest is None:
+        return None
+    owner = task.job.metadata
+    return RegistryEntry(
+        owner.namespace,
+        owner.name,
+        result.model_digest,
+        model_folder(task.registry_root, owner.namespace, owner.name) / result.model_digest,
+    )
+
+
+def _watch(
+    ray_run: RayRun,
+    task: WorkerTask,
+    on_progress: Callable[[Progress], None],
+    is_unwanted: Callable[[], bool],
+) -> WorkerResult:
+    """Hands on each new snapshot until the run ends, or can be left as it is.
+
+    Workers that train save when they are asked to stop. Any others are left to Ray, which ends them
+    with the driver: they may be loading a model, or wait for room.
+    """
+    last = None
+    while True:
+        ended = ray_run.ended(wait_seconds=POLL_SECONDS)
+        snapshot = read_progress(task.run_folder / PROGRESS_FILE)
+        if snapshot is not None and snapshot != last:
+            on_progress(snapshot)
+            last = snapshot
+        if ended:
+            return ray_run.result()
+        untrained = last is None or last.phase in UNTRAINED
+        if is_unwanted() or (untrained and stop_requested(task.run_folder)):
+            step = task.first_step if last is None else last.step
+            return WorkerResult(RunStatus.INTERRUPTED, step)

@@ -1,0 +1,1 @@
+"""What a training is given: photos, the base model, class images, the machine. Nothing here imports torch."""

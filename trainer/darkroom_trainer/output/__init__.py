@@ -1,0 +1,1 @@
+"""What a training leaves behind: checkpoints, and the published model with its card."""

@@ -1,0 +1,206 @@
+"""Turns trained weights into a published model: a diffusers folder that any pipeline loads.
+
+Only safetensors, named and laid out as in the base model; the same weights give the same bytes.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from darkroom_api.artifact import (
+    ArtifactKind,
+    BaseReference,
+    ModelManifest,
+    Training,
+    content_digest,
+)
+from darkroom_api.integrity import hash_folder, seal
+from darkroom_api.job import ExportPrecision, PersonalizationJob
+from darkroom_api.registry import RegistryEntry, publish, staging_folder
+from darkroom_api.status import Reason
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.inputs.base_model import MODEL_INDEX, BaseModel
+from darkroom_trainer.inputs.safetensors_files import WEIGHTS, weight_files
+from darkroom_trainer.output.checkpoint import FULL_DISK
+from darkroom_trainer.output.model_card import write_card
+
+CONTACT_SHEET: Final = "contact-sheet.png"
+"""Name of the last validation grid in a published model."""
+
+PUBLISHED_MODE: Final = 0o644
+"""Mode of weights: who serves a model is seldom who trained it."""
+
+_DTYPES: Final = {ExportPrecision.FP16: torch.float16, ExportPrecision.FP32: torch.float32}
+_VERSIONED: Final = ("darkroom", "torch", "diffusers", "transformers", "deepspeed", "ray")
+
+
+def export_model(
+    job: PersonalizationJob,
+    base: BaseModel,
+    weights: Mapping[str, Mapping[str, torch.Tensor]],
+    *,
+    root: Path,
+    steps: int,
+    created: str,
+    contact_sheet: Path | None = None,
+) -> RegistryEntry:
+    """Writes the model of a job and publishes it in the registry at `root`.
+
+    `weights` has the complete fp32 state dict of each trained component, `unet` and perhaps
+    `text_encoder`; what is not in it is the base model's. `created` is an RFC 3339 time.
+
+    Raises TrainerError when the disk is full or the folder can't be written; nothing half-written
+    stays, and `latest` still names the model before.
+    """
+    with _staging(root, job) as partial:
+        _write_folder(partial, job, base, weights)
+        if contact_sheet is not None:
+            shutil.copyfile(contact_sheet, partial / CONTACT_SHEET)
+        write_card(partial, job, base, with_contact_sheet=contact_sheet is not None)
+        seal(partial, _manifest(partial, job, base, steps, created))
+        return publish(partial, root)
+
+
+@contextmanager
+def _staging(root: Path, job: PersonalizationJob) -> Iterator[Path]:
+    """A fresh folder on the registry's disk; what is left of it after an error is removed."""
+    partial = None
+    try:
+        partial = staging_folder(root, job.metadata.namespace, job.metadata.name)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+    except (OSError, SafetensorError) as error:
+        raise _not_published(root, error) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _not_published(root: Path, error: OSError | SafetensorError) -> TrainerError:
+    number = error.errno if isinstance(error, OSError) else _os_error_number(str(error))
+    if number in FULL_DISK:
+        return TrainerError(
+            Reason.DISK_FULL,
+            f"spec.output.uri: the disk of {root} is full; the model was not published",
+            "free some space and run the job again: it goes on from its last checkpoint",
+        )
+    return TrainerError(
+        Reason.EXPORT_FAILED,
+        f"spec.output.uri: the model can't be written below {root}: {error}",
+        "check the path and its permissions and run the job again",
+    )
+
+
+def _os_error_number(message: str) -> int | None:
+    """The error number that safetensors hides in its message, as in `… (os error 28)`."""
+    found = re.search(r"os error (\d+)", message)
+    return int(found[1]) if found else None
+
+
+def _write_folder(
+    partial: Path,
+    job: PersonalizationJob,
+    base: BaseModel,
+    weights: Mapping[str, Mapping[str, torch.Tensor]],
+) -> None:
+    shutil.copyfile(base.folder / MODEL_INDEX, partial / MODEL_INDEX)
+    dtype = _DTYPES[job.spec.output.precision]
+    for component in base.components:
+        (partial / component).mkdir()
+        if component in WEIGHTS:
+            _write_weights(partial, base, component, weights.get(component), dtype)
+        _copy_rest(base.folder / component, partial / component, component)
+
+
+def _write_weights(
+    partial: Path,
+    base: BaseModel,
+    component: str,
+    trained: Mapping[str, torch.Tensor] | None,
+    dtype: torch.dtype,
+) -> None:
+    original: dict[str, torch.Tensor] = {}
+    for file in weight_files(base.folder, component):
+        original |= load_file(file)
+    tensors = original if trained is None else _rename(trained, original)
+    file = partial / component / f"{WEIGHTS[component]}.safetensors"
+    save_file(
+        {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()},
+        file,
+        metadata={"format": "pt"},
+    )
+    file.chmod(PUBLISHED_MODE)  # safetensors keeps it to its owner
+
+
+def _rename(
+    trained: Mapping[str, torch.Tensor], original: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Trained tensors under the names of the base's file.
+
+    transformers 5 dropped the prefix `text_model.` that older files have.
+    """
+    prefix = "text_model."
+    old = all(name.startswith(prefix) for name in original)
+    renamed = {
+        f"{prefix}{name}" if old and not name.startswith(prefix) else name: tensor
+        for name, tensor in trained.items()
+    }
+    kept = {name: tensor for name, tensor in renamed.items() if name in original}
+    missing = original.keys() - kept.keys() - {f"{prefix}embeddings.position_ids"}
+    assert not missing, f"the trained state lacks {sorted(missing)[:3]}"
+    return kept
+
+
+def _copy_rest(source: Path, target: Path, component: str) -> None:
+    """Copies a component's configuration, and the weights of those that are never cast."""
+    suffixes = {".json", ".txt"} if component in WEIGHTS else {".json", ".txt", ".safetensors"}
+    for path in sorted(source.iterdir()):
+        if path.suffix in suffixes and not path.name.endswith(".index.json"):
+            shutil.copyfile(path, target / path.name)
+    if component == "text_encoder":
+        _load_in_full_precision(target / "config.json")
+
+
+def _load_in_full_precision(config: Path) -> None:
+    """Has transformers load as float32 what may be stored as float16.
+
+    diffusers does so with its own parts; else a pipeline that is loaded plainly mixes both and fails.
+    """
+    content: dict[str, Any] = json.loads(config.read_bytes())
+    content.pop("torch_dtype", None)
+    content["dtype"] = "float32"
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _manifest(
+    partial: Path, job: PersonalizationJob, base: BaseModel, steps: int, created: str
+) -> ModelManifest:
+    files = hash_folder(partial)
+    subject = job.spec.subject
+    return ModelManifest(
+        kind=ArtifactKind.SUBJECT_MODEL,
+        name=job.metadata.name,
+        namespace=job.metadata.namespace,
+        files=files,
+        digest=content_digest(files),
+        base=BaseReference(uri=base.uri, digest=base.digest),
+        training=Training(
+            spec=job.spec.model_dump(mode="json", by_alias=True),
+            instance_prompt=subject.instance_prompt,
+            class_prompt=subject.class_prompt,
+            steps=steps,
+            seed=job.spec.training.seed,
+            created=created,
+            versions={package: version(package) for package in _VERSIONED},
+        ),
+    )

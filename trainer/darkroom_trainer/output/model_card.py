@@ -1,0 +1,95 @@
+"""The model card of a published model: a README.md with the metadata that Hugging Face's hub reads."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from darkroom_api.job import PersonalizationJob, PriorMode, SubjectKind
+from darkroom_trainer.inputs.base_model import BaseModel
+
+CARD_FILE: Final = "README.md"
+
+_BODY: Final = """
+# {name}
+
+A text-to-image model that knows one subject: write **{instance_prompt}** to draw it. It was made from
+{base} with [DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom.
+{picture}
+```python
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("FOLDER", use_safetensors=True)
+pipeline("{instance_prompt}").images[0]
+```
+
+## How it was trained
+
+| | |
+|---|---|
+| base model | `{base}`, content digest `{base_digest}` |
+| instance prompt | {instance_prompt} |
+| class prompt | {class_prompt} |
+| class prior | {prior} |
+| trained | {trained}, {steps} steps, learning rate {learning_rate}, batch {batch} |
+| resolution | {resolution} |
+| seed | {seed} |
+
+`manifest.json` has the complete specification, the versions and the digest of every file.
+
+## Limits and licence
+
+It inherits the abilities, the biases and the licence of its base model. It was trained on a few pictures
+of one subject: it may fail at poses and places that they do not suggest.{consent}
+"""
+
+_CONSENT: Final = """
+
+The subject is a person. Use this model only as far as their recorded consent goes."""
+
+
+def write_card(
+    folder: Path, job: PersonalizationJob, base: BaseModel, *, with_contact_sheet: bool
+) -> None:
+    """Writes `README.md` into a model folder."""
+    picture = (
+        "\n![Pictures drawn after training](contact-sheet.png)\n" if with_contact_sheet else ""
+    )
+    body = _BODY.format(**_facts(job, base), picture=picture)
+    front = yaml.safe_dump(_front_matter(job), sort_keys=True, allow_unicode=True)
+    (folder / CARD_FILE).write_text(f"---\n{front}---\n{body}", encoding="utf-8")
+
+
+def _front_matter(job: PersonalizationJob) -> dict[str, Any]:
+    uri = job.spec.base_model.uri
+    matter: dict[str, Any] = {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": ["darkroom", "diffusers", "dreambooth", "stable-diffusion", "text-to-image"],
+        "instance_prompt": job.spec.subject.instance_prompt,
+    }
+    if uri.startswith("hf://"):
+        matter["base_model"] = uri.removeprefix("hf://").partition("@")[0]
+    return matter
+
+
+def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
+    spec = job.spec
+    prior = spec.prior_preservation
+    return {
+        "name": job.metadata.name,
+        "base": base.uri,
+        "base_digest": base.digest,
+        "instance_prompt": spec.subject.instance_prompt,
+        "class_prompt": spec.subject.class_prompt,
+        "prior": "none"
+        if prior.mode is PriorMode.DISABLED
+        else f"{prior.num_images} pictures drawn by the base model, weight {prior.weight}",
+        "trained": "UNet and text encoder" if spec.training.train_text_encoder else "UNet",
+        "steps": spec.training.max_steps,
+        "learning_rate": spec.training.learning_rate,
+        "batch": spec.global_batch_size,
+        "resolution": spec.training.resolution,
+        "seed": spec.training.seed,
+        "consent": _CONSENT if spec.subject.kind is SubjectKind.PERSON else "",
+    }

@@ -1,0 +1,1 @@
+"""How a run goes: snapshots that rank 0 writes, trackers and metrics that are fed from them."""

@@ -1,0 +1,91 @@
+"""Puts micro batches together: which image at which noise level, as a function of step and sample.
+
+Shapes: N instance images, then as many class images (none without a prior) make a batch of B.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darkroom_trainer.training.latents import Moments
+from darkroom_trainer.training.loss import PredictionType, add_noise, prediction_target
+from darkroom_trainer.training.streams import Stream, integers, normal, shuffled_index
+
+INSTANCE_PROMPT, CLASS_PROMPT = 0, 1
+"""Rows of the two prompts in what the denoiser is given."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass: the first `num_instance` of B are instance images, the rest class images."""
+
+    noisy: Tensor
+    timesteps: Tensor
+    prompt_rows: Tensor
+    target: Tensor
+    num_instance: int
+
+
+@dataclass(frozen=True)
+class BatchSource:
+    """All that is drawn from while training. Class latents, (M, C, H, W), are None without a prior."""
+
+    seed: int
+    global_batch_size: int
+    moments: Moments
+    class_latents: Tensor | None
+    alphas_cumprod: Tensor
+    prediction_type: PredictionType
+
+    def draw(self, step: int, samples: Sequence[int]) -> Batch:
+        """The batch of an optimizer step for some of its samples, of 0 to global batch size - 1.
+
+        Every sample is an instance image and, with a prior, a class image of its own.
+        """
+        latents = self._instance_latents(step, samples)
+        rows = [INSTANCE_PROMPT] * len(samples)
+        counters = [2 * sample for sample in samples]
+        if self.class_latents is not None:
+            latents = torch.cat([latents, self._chosen_class_latents(step, samples)])
+            rows += [CLASS_PROMPT] * len(samples)
+            counters += [2 * sample + 1 for sample in samples]
+        device = latents.device
+        noise = normal(self.seed, Stream.NOISE, step, counters, latents.shape[1:]).to(device)
+        timesteps = integers(
+            self.seed, Stream.TIMESTEP, step, counters, high=len(self.alphas_cumprod)
+        ).to(device)
+        return Batch(
+            noisy=add_noise(latents, noise, timesteps, self.alphas_cumprod),
+            timesteps=timesteps,
+            prompt_rows=torch.tensor(rows, device=device),
+            target=prediction_target(
+                self.prediction_type, latents, noise, timesteps, self.alphas_cumprod
+            ),
+            num_instance=len(samples),
+        )
+
+    def _instance_latents(self, step: int, samples: Sequence[int]) -> Tensor:
+        images = self._shuffled(Stream.INSTANCE_ORDER, step, samples, len(self.moments.mean))
+        return self.moments.sample(self.seed, step, samples, images)
+
+    def _chosen_class_latents(self, step: int, samples: Sequence[int]) -> Tensor:
+        assert self.class_latents is not None
+        return self.class_latents[
+            self._shuffled(Stream.CLASS_ORDER, step, samples, len(self.class_latents))
+        ]
+
+    def _shuffled(
+        self, stream: Stream, step: int, samples: Sequence[int], length: int
+    ) -> list[int]:
+        first = step * self.global_batch_size
+        return [shuffled_index(self.seed, stream, first + sample, length) for sample in samples]
+
+
+def samples_of(rank: int, world_size: int, micro_batch: int, accumulation: int) -> list[range]:
+    """The samples of a step that a rank handles, one range for each of its micro batches."""
+    return [
+        range(first * micro_batch, (first + 1) * micro_batch)
+        for first in range(rank, accumulation * world_size, world_size)
+    ]

@@ -1,0 +1,124 @@
+"""The DeepSpeed engine: started, saved by all ranks, loaded, and gathered into whole weights."""
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from deepspeed.utils import safe_get_full_fp32_param
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from darkroom_api.job import PersonalizationJobSpec, Precision
+from darkroom_trainer.output.checkpoint import DEEPSPEED_FOLDER, describe_failure
+from darkroom_trainer.training.deepspeed_config import MAX_GRAD_NORM, effective_stage, engine_config
+
+DTYPES: Final = {
+    Precision.FP32: torch.float32,
+    Precision.BF16: torch.bfloat16,
+    Precision.FP16: torch.float16,
+}
+
+WEIGHT_DECAY: Final = 0.01
+"""torch's default for AdamW, which the paper's reimplementations use."""
+
+
+class RecordingCheckpointEngine(TorchCheckpointEngine):  # type: ignore[misc]
+    """Writes as DeepSpeed does, but remembers a failure instead of raising it.
+
+    DeepSpeed saves between barriers: a rank that raised in there would leave the others waiting.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failure: str | None = None
+
+    def save(self, state_dict: dict[str, Any], path: str) -> None:
+        """Writes one file, or notes why it can't."""
+        try:
+            with Path(path).open("wb") as file:
+                torch.save(state_dict, file)
+        except (OSError, RuntimeError) as error:  # torch hides the system's error inside its own
+            self.failure = describe_failure(_system_error(error))
+
+
+def _system_error(error: BaseException) -> OSError:
+    """The system's error behind another one; raises that one when there is none."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError):
+            return found
+        found = found.__context__
+    raise error
+
+
+def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Any:
+    """Wraps a float32 module in a DeepSpeed engine with AdamW at the job's constant learning rate."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    optimizer = torch.optim.AdamW(
+        module.parameters(),
+        lr=float(spec.training.learning_rate),
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
+    )
+    engine, *_ = deepspeed.initialize(
+        model=module, optimizer=optimizer, config=engine_config(spec), dist_init_required=False
+    )
+    engine.checkpoint_engine = RecordingCheckpointEngine()
+    # It would copy scripts beside the state, between barriers and past our checkpoint engine.
+    engine._copy_recovery_script = lambda save_path: None
+    # A single worker has nobody to average with; ZeRO 1 to 3 still gather their gradients there.
+    engine.enable_backward_allreduce = spec.scale.workers > 1 or effective_stage(spec.scale) > 0
+    # Without ZeRO it clips, but keeps the norm to itself.
+    engine.clip_fp32_gradients = lambda: _clip(engine)
+    _assert_fp32_masters(engine, optimizer)
+    return engine
+
+
+def _clip(engine: Any) -> None:
+    engine._global_grad_norm = clip_grad_norm_(engine.module.parameters(), MAX_GRAD_NORM)
+
+
+def _assert_fp32_masters(engine: Any, optimizer: torch.optim.Optimizer) -> None:
+    """The weights that AdamW updates are in 32 bits; with ZeRO 3 DeepSpeed hands them to it one by one."""
+    masters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    masters = masters or engine.optimizer.fp32_partitioned_groups_flat
+    assert masters, "the optimizer trains nothing"
+    assert all(master.dtype == torch.float32 for master in masters), (
+        "weights trained in 16 bits lose small updates"
+    )
+
+
+def save_engine(engine: Any, folder: Path) -> str | None:
+    """Writes this rank's share of the state; all ranks call it. None, or why it failed."""
+    engine.checkpoint_engine.failure = None
+    engine.save_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, save_latest=False)
+    failure: str | None = engine.checkpoint_engine.failure
+    return failure
+
+
+def load_engine(engine: Any, folder: Path) -> None:
+    """Restores the state of a checkpoint that was verified: DeepSpeed's files are pickles."""
+    loaded, _ = engine.load_checkpoint(str(folder), tag=DEEPSPEED_FOLDER)
+    assert loaded is not None, f"{folder} verified, but DeepSpeed found nothing in it"
+
+
+def grad_norm(engine: Any) -> float:
+    """Norm of the accumulated gradient before clipping, after `engine.step()`; not finite if it isn't."""
+    return float(engine.get_global_grad_norm())
+
+
+def gather_weights(engine: Any) -> dict[str, Tensor]:
+    """The float32 master weights by name, on the CPU of rank 0; empty elsewhere. All ranks call it."""
+    weights = {}
+    for name, parameter in engine.module.named_parameters():
+        master = safe_get_full_fp32_param(parameter)
+        if master is None:  # without ZeRO the parameter is the master
+            master = parameter
+        assert master.dtype == torch.float32, f"{name} has no 32-bit master"
+        if dist.get_rank() == 0:
+            weights[name] = master.detach().cpu().clone()
+    return weights

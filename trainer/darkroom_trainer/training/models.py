@@ -1,0 +1,120 @@
+"""Loads a base model and splits it into what is trained and what only serves.
+
+UNet and text encoder sit in one module, because DeepSpeed allows one engine a process; the VAE
+stays outside, where ZeRO can't shard it away.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from darkroom_trainer.training.loss import PredictionType
+
+
+class Denoiser(nn.Module):
+    """UNet and, when it is trained too, the text encoder: everything that gets gradients."""
+
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, prompts: Tensor, rows: Tensor) -> Tensor:
+        """The UNet's prediction, (B, C, H, W), for noisy latents of that shape.
+
+        `prompts` holds the distinct prompts, as token ids (P, L) when the text encoder is trained
+        and as its states (P, L, D) when not; `rows` (B,) says which of them each latent has.
+        """
+        states = prompts if self.text_encoder is None else self.text_encoder(prompts)[0]
+        return cast(Tensor, self.unet(noisy, timesteps, states[rows], return_dict=False)[0])
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """The parts of a base model in float32, on one device."""
+
+    unet: Any
+    text_encoder: Any
+    vae: Any
+    tokenizer: Any
+    scheduler_config: dict[str, Any]
+    alphas_cumprod: Tensor
+
+    @property
+    def prediction_type(self) -> PredictionType:
+        """What the UNet was trained to say."""
+        return cast(PredictionType, self.scheduler_config["prediction_type"])
+
+    @property
+    def latent_scale(self) -> int:
+        """Pixels along a side of a latent's cell."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        """(C, H, W) of the latents of square pictures with that side."""
+        side = resolution // self.latent_scale
+        return (int(self.unet.config.in_channels), side, side)
+
+    def tokens(self, prompts: list[str]) -> Tensor:
+        """Token ids, (P, L), padded and cut to the tokenizer's length."""
+        ids = self.tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        return cast(Tensor, ids).to(self.alphas_cumprod.device)
+
+    @torch.no_grad()
+    def prompt_states(self, prompts: list[str]) -> Tensor:
+        """The text encoder's states, (P, L, D)."""
+        return cast(Tensor, self.text_encoder(self.tokens(prompts))[0])
+
+
+def load_base(folder: Path, device: torch.device) -> LoadedBase:
+    """Loads a folder that `sources.inspect_base` found fit: safetensors only, nothing downloaded."""
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    options = {"use_safetensors": True, "dtype": torch.float32, "local_files_only": True}
+    scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    parts = {
+        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
+        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **options),
+        "vae": AutoencoderKL.from_pretrained(folder / "vae", **options),
+    }
+    for part in parts.values():
+        part.to(device).eval().requires_grad_(False)
+    return LoadedBase(
+        **parts,
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        scheduler_config=dict(scheduler.config),
+        alphas_cumprod=scheduler.alphas_cumprod.to(device),
+    )
+
+
+def trainable_denoiser(base: LoadedBase, *, train_text_encoder: bool) -> Denoiser:
+    """The module for the engine, its parameters asserted to be in 32 bits.
+
+    It stays in evaluation mode: dropout, where a base has it, would draw from torch's own generator,
+    which no checkpoint restores.
+    """
+    denoiser = Denoiser(base.unet, base.text_encoder if train_text_encoder else None)
+    denoiser.eval().requires_grad_(True)
+    assert all(parameter.dtype == torch.float32 for parameter in denoiser.parameters()), (
+        "weights trained in 16 bits lose small updates"
+    )
+    return denoiser
+
+
+def split_state(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A denoiser's state dict by part (`unet`, `text_encoder`), each with diffusers' names of tensors."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    return parts
