@@ -7,6 +7,8 @@ import tarfile
 
 import pytest
 
+from darkroom_cluster import images
+from darkroom_cluster.errors import ClusterError
 from darkroom_cluster.images import PAUSE, default_images, environment, write_images
 
 
@@ -48,3 +50,10 @@ def test_a_container_finds_this_python_and_this_checkout():
     assert environment()["PATH"].startswith(f"{sys.prefix}/bin:")
     assert environment()["PYTHONPATH"].split(":")[1].endswith("/operator")
     assert "docker.io/darkroom/operator:dev" in default_images()
+
+
+def test_a_checkout_that_pods_cannot_see_is_refused(monkeypatch):
+    monkeypatch.setattr(images, "ROOT", images.POD_TMP / "checkout")
+    monkeypatch.setattr(images.Path, "exists", lambda path: True)
+    with pytest.raises(ClusterError, match="move it"):
+        images.read_only_folders()

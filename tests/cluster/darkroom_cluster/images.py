@@ -17,8 +17,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from darkroom_cluster.errors import ClusterError
+
 ROOT = Path(__file__).parents[3]
 """The checkout."""
+POD_TMP = Path("/tmp")
 SOURCES = ("crds", "operator", "trainer", "serving", "cli")
 PAUSE = "registry.local/pause:3.10"
 USERLAND = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/alternatives", "/etc/ssl")
@@ -57,6 +60,10 @@ def read_only_folders() -> list[str]:
     """The folders of this machine that every container sees."""
     python = os.path.realpath(sys.base_prefix)
     wanted = [*USERLAND, python, sys.prefix, str(ROOT)]
+    if hidden := [path for path in wanted if Path(path).is_relative_to(POD_TMP)]:
+        raise ClusterError(
+            f"pods have a {POD_TMP} of their own, and don't see {hidden[0]}: move it"
+        )
     return [path for path in dict.fromkeys(wanted) if Path(path).exists()]
 
 
