@@ -18,7 +18,6 @@ from darkroom_api.times import utc_now
 from darkroom_operator.cluster.client import REQUEST_SECONDS, Cluster
 from darkroom_operator.cluster.election import Election, boot_seconds
 from darkroom_operator.cluster.errors import UnavailableError
-from darkroom_operator.cluster.leader_endpoint import LeaderEndpoint
 from darkroom_operator.cluster.lease import ClusterLease
 from darkroom_operator.cluster.outages import QUIET_SECONDS, Outage, Outages
 from darkroom_operator.cluster.rivals import Rivals
@@ -29,10 +28,11 @@ from darkroom_operator.decisions.observed import Key
 from darkroom_operator.health import Health
 from darkroom_operator.launch.kuberay import KubeRayLauncher, Launcher
 from darkroom_operator.launch.ray_jobs import RayJobsLauncher
-from darkroom_operator.memory.observer import Observer
+from darkroom_operator.leader_endpoint import LeaderEndpoint
 from darkroom_operator.memory.resync import Syncer
 from darkroom_operator.memory.store import Store
 from darkroom_operator.metrics import Metrics
+from darkroom_operator.observer import Observer
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
 from darkroom_operator.server import ProgressServer

@@ -50,8 +50,8 @@ from darkroom_operator.decisions.observed import (
 )
 from darkroom_operator.launch.kuberay import Launcher
 from darkroom_operator.launch.manifests.cleanup import cleanup_job
-from darkroom_operator.memory.observer import Observer
 from darkroom_operator.memory.store import Store
+from darkroom_operator.observer import Observer
 from darkroom_operator.recorder import Recorder
 from darkroom_operator.settings import Settings
 from darkroom_operator.workqueue import RetryError

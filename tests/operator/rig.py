@@ -14,11 +14,11 @@ from darkroom_operator.cluster.resources import JOBS, PODS, RAY_JOBS
 from darkroom_operator.cluster.rivals import Rivals
 from darkroom_operator.health import Health
 from darkroom_operator.launch.kuberay import KubeRayLauncher
-from darkroom_operator.memory.observer import Observer
 from darkroom_operator.memory.reading import compact, job_key, read_job
 from darkroom_operator.memory.resync import Syncer
 from darkroom_operator.memory.store import Store
 from darkroom_operator.metrics import Metrics
+from darkroom_operator.observer import Observer
 from darkroom_operator.reconciler import Reconciler
 from darkroom_operator.recorder import Recorder
 from darkroom_operator.workqueue import RetryError

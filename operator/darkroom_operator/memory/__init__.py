@@ -1,1 +1,1 @@
-"""What is known of the cluster: read, stored, compared, and gathered for a decision."""
+"""What is known of the cluster: read into our types, stored, and compared in full now and then."""
