@@ -34,6 +34,10 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
         "class_images": plan.class_images,
         "class_images_to_make": plan.class_images_to_make,
         "predicted_peak_memory_bytes": plan.predicted_peak_memory_bytes,
+        "class_image_bytes": plan.class_image_bytes,
+        "checkpoint_bytes": plan.checkpoint_bytes,
+        "checkpoints_more": plan.checkpoints_more,
+        "model_bytes": plan.model_bytes,
         "estimated_seconds": round(plan.estimated_seconds, 1),
         "resumed_from": prepared.resumed_from,
         "registry": str(prepared.task.registry_root),
@@ -54,6 +58,8 @@ def duration(seconds: float) -> str:
 
 
 def _facts(prepared: "Prepared") -> dict[str, str]:
+    from darkroom_trainer.driver.sizes import in_words
+
     plan, task = prepared.plan, prepared.task
     subject = task.job.spec.subject
     facts = {
@@ -66,8 +72,8 @@ def _facts(prepared: "Prepared") -> dict[str, str]:
         f" ZeRO stage {plan.zero_stage}",
         "memory": f"about {plan.predicted_peak_memory_bytes / 2**30:.1f} GiB a worker",
         "time": f"very roughly {duration(plan.estimated_seconds)}",
-        "checkpoints": str(task.run_folder),
-        "model goes to": str(task.registry_root),
+        "checkpoints": f"{task.run_folder} ({in_words(plan.checkpoint_bytes)} each)",
+        "model goes to": f"{task.registry_root} ({in_words(plan.model_bytes)})",
     }
     if prepared.warnings:
         facts["mind"] = "\n".join(f"- {warning}" for warning in prepared.warnings)

@@ -157,6 +157,11 @@ class Reason(StrEnum):
 
     # The end, because of where it ran.
     DISK_FULL = "DiskFull", True, "make room where checkpoints are; the last one is intact"
+    FOLDER_UNUSABLE = (
+        "FolderUnusable",
+        True,
+        "let the folder that the message names be written, or name another one",
+    )
     EXPORT_FAILED = "ExportFailed", True, "check output.uri and the room there"
     WORKER_FAILED = "WorkerFailed", True, "read the worker's log"
     DEADLINE_EXCEEDED = "DeadlineExceeded", True, "raise runPolicy.activeDeadlineSeconds"

@@ -2,11 +2,23 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from darkroom_api.job import PersonalizationJob
+from darkroom_trainer.driver.disk import bytes_below
+from darkroom_trainer.driver.sizes import (
+    FILE_BYTES,
+    checkpoint_bytes,
+    class_image_bytes,
+    model_bytes,
+)
+from darkroom_trainer.inputs.base_model import inspect_base
 
 WORKER = Path(__file__).with_name("loss_worker.py")
 
@@ -33,8 +45,8 @@ GLOBAL_BATCH = 8
 
 
 @pytest.fixture(scope="module")
-def losses(tmp_path_factory, make_job, tiny_base, tiny_photos):
-    """The losses of each case, a row a step."""
+def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
+    """A run of each case: its entry, and the losses of its steps."""
     folder = tmp_path_factory.mktemp("losses")
     entries = []
     for name, scale in CASES.items():
@@ -71,9 +83,53 @@ def losses(tmp_path_factory, make_job, tiny_base, tiny_photos):
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return {name: [line["losses"] for line in lines if line["name"] == name] for name in CASES}
+    return {
+        entry["name"]: (
+            entry,
+            [line["losses"] for line in lines if line["name"] == entry["name"]],
+        )
+        for entry in entries
+    }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_tiny_job_has_the_losses_it_always_had_whatever_shares_it_out(losses, case):
-    assert losses[case] == [pytest.approx(step, rel=TOLERANCE) for step in LOSSES]
+def test_a_tiny_job_has_the_losses_it_always_had_whatever_shares_it_out(runs, case):
+    _, losses = runs[case]
+    assert losses == [pytest.approx(step, rel=TOLERANCE) for step in LOSSES]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_plan_knows_the_sizes_of_what_a_run_leaves_on_disk(runs, case):
+    entry, _ = runs[case]
+    root, job = Path(entry["root"]), PersonalizationJob.model_validate_json(entry["job"])
+    base = inspect_base(job.spec.base_model.uri, Path(entry["base"]))
+
+    folder = root / "run" / "checkpoints" / "step-00000006"
+    predicted, found = checkpoint_bytes(job, base), bytes_below(folder)
+    assert 0 < found <= predicted <= found + FILE_BYTES
+    assert predicted - FILE_BYTES == pytest.approx(numbers_below(folder), rel=0.01)
+
+    (model,) = root.glob("models/default/tiny/" + "?" * 64)
+    predicted, found = model_bytes(job, base), bytes_below(model)
+    assert 0 < found <= predicted <= found + FILE_BYTES
+    weights = map(numbers_in, model.rglob("*.safetensors"))
+    assert predicted - FILE_BYTES - base.copied_bytes == sum(weights)
+
+    (images,) = (root / "class-images").rglob("*.safetensors")
+    assert class_image_bytes(job, base, 8) == numbers_in(images)
+
+
+def numbers_in(safetensors):
+    """Size of the tensors in a file, which begins with the length of its header."""
+    (header,) = struct.unpack("<Q", safetensors.read_bytes()[:8])
+    return safetensors.stat().st_size - 8 - header
+
+
+def numbers_below(folder):
+    """Size of the tensors in torch's files, which are archives with a member a tensor."""
+    return sum(
+        member.file_size
+        for file in folder.rglob("*.pt")
+        for member in zipfile.ZipFile(file).infolist()
+        if "/data/" in member.filename
+    )

@@ -9,6 +9,7 @@ from typing import Final
 
 from darkroom_api.job import Method, Offload, PersonalizationJob, Precision, PriorMode
 from darkroom_api.status import Reason
+from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.inputs.machine import Machine
@@ -66,6 +67,19 @@ class TrainingPlan:
     class_images_to_make: int
     """How many of them are not in the store yet."""
 
+    class_image_bytes: int
+    """Size of those on disk."""
+
+    checkpoint_bytes: int
+    """Size of one checkpoint."""
+
+    checkpoints_more: int
+    """Most checkpoints that are on disk at once beside those of an earlier run: an old one is removed
+    when a new one is complete."""
+
+    model_bytes: int
+    """Size of the published model."""
+
     predicted_peak_memory_bytes: int
     """Largest memory of one worker: of its GPU, or of its process on a CPU."""
 
@@ -84,10 +98,13 @@ def make_plan(
     class_images_ready: int,
     prompt_tokens: Mapping[str, int],
     machine: Machine,
+    first_step: int = 0,
+    num_checkpoints: int = 0,
 ) -> TrainingPlan:
     """The plan of a job.
 
-    `class_images_ready` are already in the store; `prompt_tokens` has the length of every prompt.
+    `class_images_ready` are already in the store; `prompt_tokens` has the length of every prompt. An
+    earlier run has done `first_step` steps and left `num_checkpoints`.
 
     Raises TrainerError for what this version or this machine can't do.
     """
@@ -107,6 +124,10 @@ def make_plan(
         device="GPU" if spec.scale.gpus_per_worker else "CPU",
         class_images=wanted,
         class_images_to_make=to_make,
+        class_image_bytes=sizes.class_image_bytes(job, base, to_make),
+        checkpoint_bytes=sizes.checkpoint_bytes(job, base),
+        checkpoints_more=_checkpoints_more(job, first_step, num_checkpoints),
+        model_bytes=sizes.model_bytes(job, base),
         predicted_peak_memory_bytes=memory_bytes,
         estimated_seconds=estimate_seconds(job, base, to_make, machine),
         warnings=(
@@ -133,11 +154,11 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     per_parameter += state["gradients"] / (world if stage >= 2 else 1)
     if not (on_gpu and spec.scale.offload is Offload.CPU):
         per_parameter += state["optimizer"] / (world if stage >= 1 else 1)
-    frozen = sum(base.num_parameters.values()) - _trained_parameters(job, base)
+    frozen = sum(base.num_parameters.values()) - sizes.trained_parameters(job, base)
     images = _images_per_micro_batch(job)
     latents = (spec.training.resolution // base.vae_scale_factor) ** 2
     activations = ACTIVATION_TENSORS * images * latents * base.unet_channels * state["weights"]
-    states = _trained_parameters(job, base) * per_parameter + frozen * state["weights"]
+    states = sizes.trained_parameters(job, base) * per_parameter + frozen * state["weights"]
     return int(states + activations + PROCESS_BYTES)
 
 
@@ -157,6 +178,11 @@ def estimate_seconds(
     return START_SECONDS + passes * forward / speed
 
 
+def _checkpoints_more(job: PersonalizationJob, first_step: int, num_checkpoints: int) -> int:
+    room = max(0, job.spec.checkpoint.keep - num_checkpoints) + 1
+    return min(room, sizes.checkpoints_to_write(job, first_step))
+
+
 def _class_images(job: PersonalizationJob) -> int:
     prior = job.spec.prior_preservation
     return prior.num_images if prior.mode is PriorMode.GENERATED_IMAGES else 0
@@ -164,13 +190,6 @@ def _class_images(job: PersonalizationJob) -> int:
 
 def _images_per_micro_batch(job: PersonalizationJob) -> int:
     return job.spec.training.batch_size_per_worker * (2 if _class_images(job) else 1)
-
-
-def _trained_parameters(job: PersonalizationJob, base: BaseModel) -> int:
-    trained = base.num_parameters["unet"]
-    if job.spec.training.train_text_encoder:
-        trained += base.num_parameters["text_encoder"]
-    return trained
 
 
 def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) -> None:

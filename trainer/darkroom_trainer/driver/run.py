@@ -3,6 +3,7 @@
 `prepare` finds the inputs and refuses what can't work before anything starts; `train` runs it.
 """
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final
 
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.registry import RegistryEntry, model_folder
+from darkroom_trainer.driver import disk
 from darkroom_trainer.driver.local_ray import LocalRay
 from darkroom_trainer.driver.plan import TrainingPlan, make_plan
 from darkroom_trainer.driver.ray_run import RayRun
@@ -82,7 +84,12 @@ class TrainResult:
 
 def run_folder(job: PersonalizationJob, work_dir: Path) -> Path:
     """Folder of a job's checkpoints, validation grids and progress."""
-    return work_dir.resolve() / job.metadata.namespace / job.metadata.name
+    return _absolute(work_dir) / job.metadata.namespace / job.metadata.name
+
+
+def _absolute(path: Path) -> Path:
+    """Without symbolic links, as far as they lead somewhere; what is in their way is found later."""
+    return Path(os.path.realpath(path))
 
 
 def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
@@ -90,9 +97,11 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
 
     Raises TrainerError for what can't work: nothing was started or changed then.
     """
-    work_dir, folder = options.work_dir.resolve(), run_folder(job, options.work_dir)
+    work_dir, folder = _absolute(options.work_dir), run_folder(job, options.work_dir)
     spec, machine = job.spec, options.workers_machine or read_machine()
-    base = find_base(spec.base_model.uri, options.job_folder, work_dir / "downloads")
+    registry_root = find_local("spec.output.uri", spec.output.uri, options.job_folder)
+    disk.refuse_unwritable(disk.targets(job, work_dir, folder, registry_root))
+    base = find_base(spec.base_model.uri, options.job_folder, work_dir / disk.DOWNLOADS)
     photos_folder = find_images(spec.subject.images, options.job_folder)
     photos = load_photos(photos_folder, spec.training.resolution)
     found, torn = checkpoint.newest_checkpoint(folder, job.metadata)
@@ -103,8 +112,8 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         base=base,
         photos_folder=photos_folder,
         run_folder=folder,
-        class_images_root=work_dir / "class-images",
-        registry_root=find_local("spec.output.uri", spec.output.uri, options.job_folder),
+        class_images_root=work_dir / disk.CLASS_IMAGES,
+        registry_root=registry_root,
         resume_from=found,
         threads=None if options.workers_machine else max(1, machine.cpus // spec.scale.workers),
     )
@@ -117,7 +126,10 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         class_images_ready=_class_images_ready(task),
         prompt_tokens=count_tokens(base, _prompts(job)),
         machine=machine,
+        first_step=task.first_step,
+        num_checkpoints=0 if options.restart else checkpoint.num_checkpoints(folder),
     )
+    disk.refuse_lack_of_room(disk.loads(task, plan, restart=options.restart), disk.volume_at)
     return Prepared(
         task=task,
         plan=plan,

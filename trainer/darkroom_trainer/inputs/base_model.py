@@ -82,6 +82,9 @@ class BaseModel:
     num_parameters: Mapping[str, int]
     """Parameters of `unet`, `vae` and `text_encoder`."""
 
+    copied_bytes: int
+    """Size of what a published model has of it byte by byte: all but the weights that are trained or cast."""
+
     vae_scale_factor: int
     """Pixels along the side of one latent."""
 
@@ -167,6 +170,7 @@ def inspect_base(uri: str, folder: Path) -> BaseModel:
             digest=_digest(uri, folder, components),
             components=components,
             num_parameters=num_parameters,
+            copied_bytes=_copied_bytes(folder, components),
             vae_scale_factor=2 ** (len(vae["block_out_channels"]) - 1),
             sample_size=int(unet["sample_size"]),
             unet_channels=int(unet["block_out_channels"][0]),
@@ -271,6 +275,16 @@ def _count_parameters(uri: str, folder: Path, component: str) -> int:
         return sum(count_in_header(file) for file in files)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise _unusable(uri, f"the weights of its {component} are damaged: {error}") from error
+
+
+def _copied_bytes(folder: Path, components: tuple[str, ...]) -> int:
+    return sum(
+        path.stat().st_size
+        for component in components
+        for path in (folder / component).iterdir()
+        if path.suffix in _MODEL_FILES
+        and not (component in WEIGHTS and path.suffix == ".safetensors")
+    )
 
 
 def _digest(uri: str, folder: Path, components: tuple[str, ...]) -> str:

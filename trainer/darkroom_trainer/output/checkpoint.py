@@ -109,6 +109,11 @@ def newest_checkpoint(
     return verified, warnings
 
 
+def num_checkpoints(run_folder: Path) -> int:
+    """How many folders of checkpoints are there, complete or not."""
+    return len(_folders(run_folder / CHECKPOINTS))
+
+
 def newest_step(run_folder: Path, owner: ObjectMeta) -> int:
     """The step that a job has reached, as the manifests say, without reading the files; 0 without any."""
     for folder in _folders(run_folder / CHECKPOINTS):

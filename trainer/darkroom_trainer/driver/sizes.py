@@ -1,0 +1,71 @@
+"""How many bytes a run leaves on disk: its checkpoints, its class images and its model. Pure.
+
+The numbers are those of DeepSpeed's files and of our export; a test compares them with a real run's.
+"""
+
+from typing import Final
+
+from darkroom_api.job import ExportPrecision, PersonalizationJob, Precision
+from darkroom_trainer.inputs.base_model import BaseModel
+from darkroom_trainer.training.deepspeed_config import effective_stage
+
+OPTIMIZER_BYTES: Final = 12
+"""Bytes a trained parameter in a checkpoint: its fp32 master and Adam's two moments."""
+
+FILE_BYTES: Final = 1 << 20
+"""What a checkpoint or a model needs beside its numbers: names of tensors, manifest, card, blocks of
+the file system. About 1 kB a tensor in each of DeepSpeed's files."""
+
+LATENT_CHANNELS: Final = 4
+LATENT_BYTES: Final = 2
+"""Class images are kept as 16-bit latents."""
+
+
+def checkpoint_bytes(job: PersonalizationJob, base: BaseModel) -> int:
+    """Size of one checkpoint, over all ranks.
+
+    Without ZeRO the trained weights are their own masters. With it, stages 1 and 2 write the weights
+    of the forward pass beside the masters; stage 3 has them in parts, and writes the masters only.
+    """
+    scale = job.spec.scale
+    per_parameter = OPTIMIZER_BYTES
+    if effective_stage(scale) in (1, 2):
+        per_parameter += 4 if scale.precision is Precision.FP32 else 2
+    return trained_parameters(job, base) * per_parameter + FILE_BYTES
+
+
+def model_bytes(job: PersonalizationJob, base: BaseModel) -> int:
+    """Size of the published model: all weights in the output's format, and what is copied as it is."""
+    width = 4 if job.spec.output.precision is ExportPrecision.FP32 else 2
+    return sum(base.num_parameters.values()) * width + base.copied_bytes + FILE_BYTES
+
+
+def class_image_bytes(job: PersonalizationJob, base: BaseModel, to_make: int) -> int:
+    """Size of the class images that are still to be made."""
+    latents = (job.spec.training.resolution // base.vae_scale_factor) ** 2
+    return to_make * LATENT_CHANNELS * latents * LATENT_BYTES
+
+
+def trained_parameters(job: PersonalizationJob, base: BaseModel) -> int:
+    """Parameters that get gradients."""
+    trained = base.num_parameters["unet"]
+    if job.spec.training.train_text_encoder:
+        trained += base.num_parameters["text_encoder"]
+    return trained
+
+
+def checkpoints_to_write(job: PersonalizationJob, first_step: int) -> int:
+    """How many checkpoints a run still writes that begins after `first_step`: the last step is one."""
+    steps, every = job.spec.training.max_steps, job.spec.checkpoint.every_steps
+    if first_step >= steps:
+        return 0
+    return steps // every - first_step // every + (1 if steps % every else 0)
+
+
+def in_words(size_bytes: float) -> str:
+    """A size as people read it: `57.0 MiB`, `1.2 GiB`."""
+    for unit in ("KiB", "MiB"):
+        size_bytes /= 1024
+        if size_bytes < 1000:
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1024:.1f} GiB"
