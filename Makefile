@@ -6,10 +6,10 @@ SHELL := /usr/bin/env bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What `make cluster-up` starts: tests/cluster/README.md.
+# What `make cluster-up` starts: tests/harness/README.md.
 TIER ?= api
 # Where tests that need a Kubernetes run: local (one that is started for them), existing (that of
-# $KUBECONFIG) or none. What a machine can't run is skipped with the reason: tests/cluster/README.md.
+# $KUBECONFIG) or none. What a machine can't run is skipped with the reason: tests/harness/README.md.
 CLUSTER ?= local
 # Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -68,13 +68,13 @@ bench-trainer: setup ## Our training loop beside diffusers' script (DIFFUSERS_DR
 	$(BIN)/python -m benchmarks.bench_trainer
 
 bench-operator: setup ## What the operator costs on a real apiserver: writes, CPU, memory
-	PYTHONPATH=tests/cluster:tests/operator $(BIN)/python -m benchmarks.bench_operator
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.bench_operator
 
 cluster-up: setup ## Start a Kubernetes of our own and say how to use it (TIER=api|scale|node)
-	PYTHONPATH=tests/cluster $(BIN)/python -m darkroom_cluster up --tier $(TIER)
+	PYTHONPATH=tests/support $(BIN)/python -m darkroom_testing.cluster up --tier $(TIER)
 
 cluster-down: setup ## Take it down; nothing of it is left
-	PYTHONPATH=tests/cluster $(BIN)/python -m darkroom_cluster down
+	PYTHONPATH=tests/support $(BIN)/python -m darkroom_testing.cluster down
 
 clean: ## Remove what was built and trained here; keeps the sources
 	rm -rf $(VENV) demo .darkroom models .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -32,13 +32,20 @@ from benchmarks.operator_floor import (
 from benchmarks.operator_lives import JOBS, Measured, launched, lives
 from benchmarks.operator_settled import settled
 from benchmarks.shown import show
-from live import ROOT, Installation, environment, install_crds, installed, rendered
 
-from darkroom_cluster.api_tier import free_ports
-from darkroom_cluster.build import ensure
-from darkroom_cluster.cluster import Cluster, wait_for
-from darkroom_cluster.lifecycle import down, up
-from darkroom_cluster.processes import answers
+from darkroom_testing.apiserver.operator_process import (
+    ROOT,
+    Installation,
+    environment,
+    install_crds,
+    installed,
+    rendered,
+)
+from darkroom_testing.cluster.api_tier import free_ports
+from darkroom_testing.cluster.build import ensure
+from darkroom_testing.cluster.cluster import Cluster, wait_for
+from darkroom_testing.cluster.lifecycle import down, up
+from darkroom_testing.cluster.processes import answers
 
 NAME: Final = "bench-operator"
 RESULTS: Final = Path(__file__).parent / "results" / "operator.json"

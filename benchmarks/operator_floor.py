@@ -14,10 +14,10 @@ from typing import Final
 import yaml
 from benchmarks.operator_lives import JOBS, by_many
 from benchmarks.operator_settled import SETTLED
-from live import ROOT
-from world import Admin, Document, ray_jobs_path
 
-from darkroom_cluster.cluster import Cluster
+from darkroom_testing.apiserver.apiserver_world import Admin, Document, ray_jobs_path
+from darkroom_testing.apiserver.operator_process import ROOT
+from darkroom_testing.cluster.cluster import Cluster
 
 GOLDEN: Final = ROOT / "tests" / "operator" / "data" / "output" / "miniature.yaml"
 APPLY: Final = "application/apply-patch+yaml"

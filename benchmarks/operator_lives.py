@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from live import NOT_OF_JOBS
-from world import LABEL, Admin, job_document, settle, word_of
-
-from darkroom_cluster.cluster import Cluster, wait_for
+from darkroom_testing.apiserver.apiserver_world import LABEL, Admin, job_document, settle, word_of
+from darkroom_testing.apiserver.operator_process import NOT_OF_JOBS
+from darkroom_testing.cluster.cluster import Cluster, wait_for
 
 JOBS: Final = int(os.environ.get("BENCH_OPERATOR_JOBS", "1000"))
 USERS: Final = 8

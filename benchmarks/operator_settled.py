@@ -6,10 +6,10 @@ import time
 from typing import Final
 
 from benchmarks.operator_lives import JOBS, Measured, by_many
-from live import Installation
-from world import MERGE, Admin, job_document, jobs_path, settle
 
-from darkroom_cluster.cluster import wait_for
+from darkroom_testing.apiserver.apiserver_world import MERGE, Admin, job_document, jobs_path, settle
+from darkroom_testing.apiserver.operator_process import Installation
+from darkroom_testing.cluster.cluster import wait_for
 
 SETTLED: Final = int(os.environ.get("BENCH_OPERATOR_SETTLED", "10000"))
 COMPARISONS: Final = 3

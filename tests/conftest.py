@@ -9,8 +9,9 @@ import pytest
 
 pytest_plugins = (
     "pytester",
-    "darkroom_cluster.fixtures",
+    "darkroom_testing.cluster.fixtures",
     "darkroom_testing.costs",
+    "darkroom_testing.in_memory.virtual_time",
     "darkroom_testing.rotation",
 )
 

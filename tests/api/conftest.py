@@ -2,7 +2,6 @@
 
 import copy
 import re
-import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(Path(__file__).parent))  # for job_strategies
 SMALL_JOB = {
     "apiVersion": "darkroom.dev/v1alpha1",
     "kind": "PersonalizationJob",

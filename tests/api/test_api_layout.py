@@ -72,11 +72,12 @@ def test_the_folder_operator_does_not_shadow_the_standard_library():
     assert not found.startswith(str(ROOT / "operator"))
 
 
-def test_test_files_have_unique_names_and_folders_no_init():
+def test_test_files_have_unique_names_and_only_what_they_share_is_a_package():
     tests = ROOT / "tests"
-    names = Counter(path.name for path in tests.rglob("*.py") if path.name != "conftest.py")
+    names = Counter(path.name for path in tests.rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
-    assert list(tests.rglob("__init__.py")) == []
+    inits = {path.relative_to(tests).parts[:2] for path in tests.rglob("__init__.py")}
+    assert inits == {("support", "darkroom_testing")}
 
 
 def test_every_module_says_what_it_is():

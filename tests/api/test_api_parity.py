@@ -5,11 +5,18 @@ import json
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from job_strategies import CONSENTS, NEAR_RULES, damaged, objects, paths, valid_specs
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.load import JobFileError, parse_job
 from darkroom_api.rules import changed_fields
+from darkroom_testing.job_strategies import (
+    CONSENTS,
+    NEAR_RULES,
+    damaged,
+    objects,
+    paths,
+    valid_specs,
+)
 
 SETTINGS = settings(
     max_examples=300,

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from darkroom_cluster.build import ensure
-from darkroom_cluster.errors import ClusterError
-from darkroom_cluster.fixtures import unavailable
+from darkroom_testing.cluster.build import ensure
+from darkroom_testing.cluster.errors import ClusterError
+from darkroom_testing.cluster.fixtures import unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "darkroom"

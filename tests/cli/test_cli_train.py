@@ -1,4 +1,4 @@
-"""`darkroom train`: the plan, and what it says when a job can't work; real runs are in tests/e2e."""
+"""`darkroom train`: the plan, and what it says when a job can't work; real runs are in tests/laptop."""
 
 import json
 import socket
