@@ -93,15 +93,16 @@ def test_a_wrong_file_never_reaches_the_cluster(job, kubectl, darkroom):
     assert kubectl.calls == []
 
 
-def test_a_folder_of_this_machine_is_refused_with_the_fix(valid_job, kubectl, darkroom):
-    text = valid_job.read_text().replace("pvc://models", "s3://models")
-    valid_job.write_text(text)
+def test_what_a_cluster_can_not_run_is_refused_with_the_fix(valid_job, kubectl, darkroom):
+    text = valid_job.read_text().replace("pvc://models", "file:models")
+    valid_job.write_text(text.replace("  training:", "  training:\n    method: LoRA"))
     done = darkroom("apply", valid_job)
     assert done.exit_code == 1
-    images, output = done.stderr.splitlines()
-    assert "spec.subject.images.uri: file:photos is a folder of this machine; replace it" in images
-    assert "configMap: NAME and give --photos DIR" in images
-    assert "spec.output.uri: s3://models can't hold a cluster's checkpoints; use pvc://" in output
+    method, images, output = done.stderr.splitlines()
+    assert "spec.training.method: LoRA is not available yet; use Full" in method
+    assert "spec.subject.images.uri: file:photos is a folder of one machine, which a" in images
+    assert "configMap: NAME and give darkroom apply --photos DIR" in images
+    assert "spec.output.uri: file:models can't hold a cluster's checkpoints; use pvc://" in output
     assert kubectl.calls == []
 
 

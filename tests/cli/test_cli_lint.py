@@ -62,6 +62,20 @@ def test_json_for_programs(valid_job, darkroom):
     assert finding["fix"]
 
 
+def test_a_consent_that_ended_and_what_is_not_available_yet_are_errors(valid_job, darkroom):
+    consent = 'consent: {recordRef: {name: ada}, expires: "2020-01-01T00:00:00Z"}'
+    text = valid_job.read_text().replace("    images:", f"    {consent}\n    images:")
+    text = text.replace("kind: Animal", "kind: Person").replace(
+        "builtin:miniature", "s3://bucket/sd"
+    )
+    valid_job.write_text(text)
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 1
+    base, ended, _ = result.stderr.splitlines()
+    assert "spec.baseModel.uri: s3://bucket/sd is not available yet; copy it to a volume" in base
+    assert "spec.subject.consent.expires: the consent ended at 2020-01-01T00:00:00Z; ask" in ended
+
+
 def test_the_examples_are_clean(darkroom, request):
     examples = sorted((request.config.rootpath / "examples").glob("*.yaml"))
     assert len(examples) >= 2

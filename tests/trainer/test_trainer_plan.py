@@ -1,12 +1,15 @@
 """The plan says what a run will do, and refuses what can't work before anything starts."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darkroom_api.status import Reason
 from darkroom_trainer.driver.plan import make_plan, predict_peak_memory
+from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base_model import inspect_base
 from darkroom_trainer.inputs.machine import Machine, read_machine
@@ -49,15 +52,40 @@ def test_too_many_gpus_are_refused(make_job, plan_of, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
+    ("changes", "message"),
     [
-        ({"training": {"method": "LoRA"}}, "spec.training.method"),
-        ({"priorPreservation": {"mode": "FrozenTeacher"}}, "spec.priorPreservation.mode"),
+        (
+            {"training": {"method": "LoRA"}},
+            "spec.training.method: LoRA is not available yet; use Full",
+        ),
+        (
+            {"priorPreservation": {"mode": "FrozenTeacher"}},
+            "spec.priorPreservation.mode: FrozenTeacher is not available yet; use GeneratedImages or",
+        ),
+        (
+            {"output": {"uri": "s3://bucket/models"}},
+            "spec.output.uri: s3://bucket/models is not available yet; use pvc://CLAIM/path",
+        ),
     ],
 )
-def test_what_this_version_lacks_is_refused(make_job, plan_of, tmp_path, changes, field):
-    with pytest.raises(TrainerError, match=field):
-        plan_of(make_job(tmp_path, **changes))
+@pytest.mark.parametrize("accepted", [False, True])
+def test_what_this_version_lacks_is_refused_before_anything_else(
+    make_job, tmp_path, changes, message, accepted
+):
+    job = make_job(tmp_path, **{"baseModel": {"uri": "file:absent"}, **changes})
+    options = RunOptions(job_folder=tmp_path, work_dir=tmp_path / "work", accepted=accepted)
+    with pytest.raises(TrainerError, match=re.escape(message)):
+        prepare(job, options)
+
+
+def test_an_ended_consent_is_refused_unless_an_operator_accepted_the_job(make_job, tmp_path):
+    consent = {"recordRef": {"name": "ada"}, "expires": "2020-01-01T00:00:00Z"}
+    job = make_job(tmp_path, subject={"kind": "Person", "classNoun": "woman", "consent": consent})
+    options = RunOptions(job_folder=tmp_path, work_dir=tmp_path / "work")
+    with pytest.raises(TrainerError, match="the consent ended at 2020-01-01T00:00:00Z") as caught:
+        prepare(job, options)
+    assert caught.value.reason is Reason.CONSENT_EXPIRED
+    assert prepare(job, dataclasses.replace(options, accepted=True)).plan.steps == 4
 
 
 def test_little_memory_many_workers_and_rare_checkpoints_are_warned_about(

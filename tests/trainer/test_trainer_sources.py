@@ -7,7 +7,7 @@ import pytest
 
 from darkroom_api.job import Images
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.inputs.base_model import count_tokens, find_base, find_images, inspect_base
+from darkroom_trainer.inputs.base_model import count_tokens, find_images, inspect_base
 
 
 @pytest.fixture
@@ -102,10 +102,6 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
 def test_what_only_a_cluster_has_is_refused_on_a_laptop(tmp_path):
     with pytest.raises(TrainerError, match="ConfigMap rex-photos is only on a cluster"):
         find_images(Images(configMap="rex-photos"), tmp_path)
-    with pytest.raises(
-        TrainerError, match=r"spec\.baseModel.uri: this version doesn't read .*s3://"
-    ):
-        find_base("s3://bucket/model", tmp_path, tmp_path)
 
 
 def test_prompts_are_counted_in_tokens(base):

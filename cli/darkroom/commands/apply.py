@@ -58,7 +58,7 @@ def apply(
     if keep_photos and photos is None:
         raise CommandError("--keep-photos: give --photos DIR too")
     job = load_job(file)
-    check_uris(job, file)
+    _refuse_hopeless(job, file)
     kubectl = Kubectl(context, _namespace(job, namespace, file))
     store = None
     if photos is None:
@@ -74,29 +74,14 @@ def apply(
         _say_applied(applied, store, context)
 
 
-def check_uris(job: "PersonalizationJob", file: Path) -> None:
-    """Raises JobFileError when a cluster can't read or write what the job names."""
+def _refuse_hopeless(job: "PersonalizationJob", file: Path) -> None:
+    """Raises JobFileError when a cluster can't run the job."""
     from darkroom_api.load import JobFileError
-    from darkroom_api.problems import Problem
+    from darkroom_api.objections import cluster_objections
+    from darkroom_api.times import utc_now
 
-    spec = job.spec
-    local = {
-        "spec.baseModel.uri": (spec.base_model.uri, "use hf://ORG/NAME@COMMIT or pvc://CLAIM/path"),
-        "spec.subject.images.uri": (
-            spec.subject.images.uri or "",
-            "replace it by configMap: NAME and give --photos DIR, or use pvc://CLAIM/path",
-        ),
-    }
-    problems = [
-        Problem(field, f"{uri} is a folder of this machine", fix)
-        for field, (uri, fix) in local.items()
-        if uri.startswith("file:")
-    ]
-    if not spec.output.uri.startswith("pvc://"):
-        message = f"{spec.output.uri} can't hold a cluster's checkpoints"
-        problems.append(Problem("spec.output.uri", message, "use pvc://CLAIM/path"))
-    if problems:
-        raise JobFileError(str(file), tuple(problems))
+    if found := cluster_objections(job.spec, utc_now()):
+        raise JobFileError(str(file), tuple(objection.problem for objection in found))
 
 
 def _namespace(job: "PersonalizationJob", wanted: str | None, file: Path) -> str | None:

@@ -40,7 +40,8 @@ def lint(
 ) -> None:
     """Say what is wrong with job files.
 
-    Prints a line a problem: "file: field: what is wrong; what to do".
+    Prints a line a problem: "file: field: what is wrong; what to do"; also what this version does
+    not have, and a consent that ended.
     Warns when a file: source is not there. Exits with 1 when there is an error.
     """
     findings = [finding for file in files for finding in lint_file(file)]
@@ -60,12 +61,15 @@ def lint(
 def lint_file(file: Path) -> list[Finding]:
     """All that is wrong or doubtful in one job file."""
     from darkroom_api.load import JobFileError, load_job
+    from darkroom_api.objections import objections
+    from darkroom_api.times import utc_now
 
     try:
         job = load_job(file)
     except JobFileError as error:
         return [Finding(file=str(file), **asdict(problem)) for problem in error.problems]
-    return [
+    problems = [objection.problem for objection in objections(job.spec, utc_now())]
+    return [Finding(file=str(file), **asdict(problem)) for problem in problems] + [
         Finding(file=str(file), severity="warning", **doubt)
         for doubt in _missing_sources(job, file)
     ]

@@ -67,6 +67,7 @@ def run_attempt(job: PersonalizationJob, job_folder: Path) -> int:
     options = RunOptions(
         job_folder=job_folder,
         work_dir=Path(os.environ.get(WORK_DIR_ENV, ".darkroom")),
+        accepted=True,
         workers_machine=pods_of(job.spec.scale),
     )
     folder = run_folder(job, options.work_dir)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from darkroom_api.job import Method, Offload, PersonalizationJob, Precision, PriorMode
+from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
 from darkroom_api.status import Reason
 from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
@@ -194,18 +194,6 @@ def _images_per_micro_batch(job: PersonalizationJob) -> int:
 
 def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) -> None:
     spec = job.spec
-    if spec.training.method is not Method.FULL:
-        raise TrainerError(
-            Reason.NOT_SUPPORTED,
-            f"spec.training.method: this version does not train {spec.training.method}",
-            "set it to Full",
-        )
-    if spec.prior_preservation.mode is PriorMode.FROZEN_TEACHER:
-        raise TrainerError(
-            Reason.NOT_SUPPORTED,
-            "spec.priorPreservation.mode: this version does not have FrozenTeacher",
-            "set it to GeneratedImages or Disabled",
-        )
     if spec.training.resolution % base.vae_scale_factor:
         raise TrainerError(
             Reason.INVALID_RESOLUTION,

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from darkroom_api.job import PersonalizationJob
+from darkroom_api.job import PersonalizationJob, PersonalizationJobSpec
+from darkroom_api.objections import objections, unavailable
 from darkroom_api.registry import RegistryEntry, model_folder
+from darkroom_api.times import utc_now
 from darkroom_trainer.driver import disk
 from darkroom_trainer.driver.local_ray import LocalRay
 from darkroom_trainer.driver.plan import TrainingPlan, make_plan
-from darkroom_trainer.driver.ray_run import RayRun
+from darkroom_trainer.driver.ray_run import CONTINUE, RayRun
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.inputs.base_model import count_tokens, find_base, find_images, find_local
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
-from darkroom_trainer.inputs.machine import Machine, read_machine
+from darkroom_trainer.inputs.machine import Machine, count_cpus, read_machine
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, Progress, read_progress
@@ -47,6 +51,9 @@ class RunOptions:
 
     restart: bool = False
     """Forget the checkpoints of an earlier run."""
+
+    accepted: bool = False
+    """Whether an operator has accepted the job: a consent that ends later does not end its training."""
 
     workers_machine: Machine | None = None
     """What all workers have together; None when they run on this machine."""
@@ -99,6 +106,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
     """
     work_dir, folder = _absolute(options.work_dir), run_folder(job, options.work_dir)
     spec, machine = job.spec, options.workers_machine or read_machine()
+    _refuse_hopeless(spec, options)
     registry_root = find_local("spec.output.uri", spec.output.uri, options.job_folder)
     disk.refuse_unwritable(disk.targets(job, work_dir, folder, registry_root))
     base = find_base(spec.base_model.uri, options.job_folder, work_dir / disk.DOWNLOADS)
@@ -134,8 +142,25 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         task=task,
         plan=plan,
         resumed_from=found.state.step if found is not None else None,
-        warnings=(*plan.warnings, *torn),
+        warnings=(*plan.warnings, *torn, *_busy(options, os.getloadavg()[0])),
     )
+
+
+def _busy(options: RunOptions, load: float) -> list[str]:
+    """What is worth knowing of a machine that has more to do than cores; of a cluster's nothing is known."""
+    cores = count_cpus()
+    if options.workers_machine is not None or load <= cores:
+        return []
+    return [
+        f"the machine is busy (load {load:.0f} on {cores} cores): training takes longer than planned"
+    ]
+
+
+def _refuse_hopeless(spec: PersonalizationJobSpec, options: RunOptions) -> None:
+    found = unavailable(spec) if options.accepted else objections(spec, utc_now())
+    if found:
+        problem = found[0].problem
+        raise TrainerError(found[0].reason, f"{problem.field}: {problem.message}", problem.fix)
 
 
 def _class_images_ready(task: WorkerTask) -> int:
@@ -161,7 +186,7 @@ def train(
     on_progress: Callable[[Progress], None],
     on_prepared: Callable[[Prepared], None] = lambda prepared: None,
 ) -> TrainResult:
-    """Runs a job to its end, or until SIGINT or SIGTERM (in the main thread) stops it, saved.
+    """Runs a job to its end, or until a signal (SIGINT, SIGTERM, SIGHUP, in the main thread) stops it, saved.
 
     `on_prepared` is called before anything starts, `on_progress` with each new snapshot.
 
@@ -174,7 +199,19 @@ def train(
     with hold_run(prepared.task.run_folder):
         if options.restart:
             checkpoint.discard_all(prepared.task.run_folder)
-        return run_prepared(prepared, LocalRay(job.spec.scale), on_progress)
+        try:
+            return run_prepared(prepared, LocalRay(job.spec.scale), on_progress)
+        except TrainerError as error:
+            raise _with_true_advice(error, prepared.task) from error.__cause__
+
+
+def _with_true_advice(error: TrainerError, task: WorkerTask) -> TrainerError:
+    """The error, whose fix says besides what the same command would continue from."""
+    found, _ = checkpoint.newest_checkpoint(task.run_folder, task.job.metadata)
+    rest = "nothing was saved yet" if found is None else f"it continues from step {found.state.step}"
+    return TrainerError(
+        error.reason, error.message, error.fix.replace(CONTINUE, f"{CONTINUE}: {rest}")
+    )
 
 
 def run_prepared(
@@ -190,7 +227,8 @@ def run_prepared(
     task = prepared.task
     (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
     with stop_on_signals(task.run_folder) as received, ray_run:
-        ray_run.start(task)
+        if not stop_requested(task.run_folder):  # it may have come while Ray started
+            ray_run.start(task)
         result = _watch(ray_run, task, on_progress, is_unwanted)
     interrupted = result.status is RunStatus.INTERRUPTED and received
     return TrainResult(

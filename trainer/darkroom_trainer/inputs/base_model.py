@@ -17,7 +17,7 @@ from darkroom_api.integrity import IntegrityError, hash_file, verify
 from darkroom_api.job import Images
 from darkroom_api.names import MANIFEST_FILE, PHOTOS_DIR_ENV
 from darkroom_api.status import Reason
-from darkroom_api.uris import UnsupportedUriError, local_path
+from darkroom_api.uris import local_path
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.safetensors_files import WEIGHTS, count_in_header, weight_files
 
@@ -123,12 +123,6 @@ def find_local(field: str, uri: str, job_folder: Path) -> Path:
     """The path that a URI names on this machine; raises TrainerError that blames the field."""
     try:
         return local_path(uri, job_folder)
-    except UnsupportedUriError as error:
-        raise TrainerError(
-            Reason.UNSUPPORTED_URI,
-            f"{field}: this version doesn't read or write {uri}",
-            "copy it to a folder or a volume, and set file:PATH or pvc://CLAIM/PATH",
-        ) from error
     except (LookupError, FileNotFoundError) as error:
         raise TrainerError(Reason.SOURCE_MISSING, f"{field}: {error}", "check the URI") from error
 
