@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.problems import Problem, kind_of, problems_of
+from darkroom_api.words import counted
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Kubernetes refuses larger objects; a job file has some thousand bytes."""
@@ -33,6 +34,9 @@ class JobFileError(ValueError):
         return "\n".join(f"{self.source}: {problem}" for problem in self.problems)
 
 
+_YAML: Final = "tag:yaml.org,2002:"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML as kubectl reads it: dates stay strings, 5e-6 is a number, and no key stands twice."""
 
@@ -44,6 +48,8 @@ class _Loader(yaml.SafeLoader):
             if key_node.value in seen:
                 raise _at(key_node, f"the key {key_node.value!r} stands twice")
             seen.add(key_node.value)
+            if key_node.tag != f"{_YAML}merge":
+                key_node.tag = f"{_YAML}str"  # a field called `on` is not one called `true`
         return super().construct_mapping(node, deep=deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -72,7 +78,6 @@ def _at(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-_YAML = "tag:yaml.org,2002:"
 _NOT_OURS = (f"{_YAML}timestamp", f"{_YAML}float", f"{_YAML}int")
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NOT_OURS]
@@ -99,7 +104,8 @@ def load_job(path: Path) -> PersonalizationJob:
 
     Raises JobFileError with every problem found.
     """
-    return parse_job(_read_document(path), source=str(path))
+    value, root = _read_document(path)
+    return _parse(value, str(path), root)
 
 
 def parse_job(value: object, source: str = "job") -> PersonalizationJob:
@@ -107,6 +113,11 @@ def parse_job(value: object, source: str = "job") -> PersonalizationJob:
 
     Raises JobFileError with every problem found; `source` stands before each.
     """
+    return _parse(value, source, None)
+
+
+def _parse(value: object, source: str, root: yaml.Node | None) -> PersonalizationJob:
+    """Checks a job; `root` is what it was made of, where there is a file to quote."""
     if not isinstance(value, dict):
         raise _whole_file(source, f"is {kind_of(value)}, not a mapping", "start with apiVersion")
     try:
@@ -120,8 +131,25 @@ def parse_job(value: object, source: str = "job") -> PersonalizationJob:
         return PersonalizationJob.model_validate_json(text)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        found = tuple(problem for one in details for problem in problems_of(one))
+        found = tuple(
+            problem for one in details for problem in problems_of(one, _written(root, one["loc"]))
+        )
         raise JobFileError(source, found) from None
+
+
+def _written(root: yaml.Node | None, path: Sequence[int | str]) -> str | None:
+    """What stands in the file at a path, such as the `no` that YAML reads as false; None for no scalar."""
+    node = root
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            # Where a merged key is written again, the last one counts.
+            values = [value for key, value in node.value if key.value == part]
+            node = values[-1] if values else None
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+        else:
+            return None
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else None
 
 
 def _as_stored(value: Any) -> Any:
@@ -135,19 +163,30 @@ def _as_stored(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _read_document(path: Path) -> object:
+def _read_document(path: Path) -> tuple[object, yaml.Node]:
+    """The one document of a file, and the nodes that it was made of."""
     source = str(path)
     text = _read_text(path, source)
     try:
-        documents = list(yaml.load_all(text, Loader=_Loader))
+        documents = [found for found in _documents(text) if found[0] is not None]
     except (yaml.YAMLError, RecursionError) as error:
         why = _yaml_message(error)
         raise _whole_file(source, why, "mind the indentation and quotes") from error
-    documents = [document for document in documents if document is not None]
     if len(documents) != 1:
         fix = "put each job into its own file" if documents else "write one with: darkroom init"
-        raise _whole_file(source, f"holds {len(documents)} documents, not one", fix)
+        raise _whole_file(source, f"holds {counted(len(documents), 'document')}, not one", fix)
     return documents[0]
+
+
+def _documents(text: str) -> Iterator[tuple[object, yaml.Node]]:
+    loader = _Loader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            assert node is not None
+            yield loader.construct_document(node), node
+    finally:
+        loader.dispose()
 
 
 def _read_text(path: Path, source: str) -> str:

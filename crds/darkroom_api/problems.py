@@ -84,10 +84,13 @@ def kind_of(value: object) -> str:
 _Translate = Callable[[ErrorDetails, dict[str, Any]], tuple[str, str]]
 
 
-def problems_of(error: ErrorDetails) -> tuple[Problem, ...]:
-    """One error of pydantic as problems: a broken set of rules is one error for pydantic."""
+def problems_of(error: ErrorDetails, written: str | None = None) -> tuple[Problem, ...]:
+    """One error of pydantic as problems: a broken set of rules is one error for pydantic.
+
+    `written` is what stands in the file there, in the user's own characters.
+    """
     path = list(error["loc"])
-    context = error.get("ctx", {})
+    context = error.get("ctx", {}) | {"written": written}
     if error["type"] == "spec_rules":
         return tuple(_broken(rule, path) for rule in context["rules"])
     if error["type"] == "too_short" and len(error["input"]) >= context["min_length"]:
@@ -113,8 +116,15 @@ def _word(key: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _typed(error: ErrorDetails, context: dict[str, Any]) -> str:
+    """A number or a boolean as the user typed it: `no`, `1e3`; JSON's form of it where that is unknown."""
+    value, written = error["input"], context["written"]
+    plain = isinstance(value, (bool, int, float)) and written is not None
+    return _word(written) if plain else _shown(value)
 
 
 def _nearest(word: object, choices: list[str]) -> str | None:
@@ -153,10 +163,13 @@ def _missing(error: ErrorDetails, _: dict[str, Any]) -> tuple[str, str]:
     return "is missing", f"add {_ALWAYS.get(name, name) if at_top else name}"
 
 
-def _not_a_string(error: ErrorDetails, _: dict[str, Any]) -> tuple[str, str]:
+def _not_a_string(error: ErrorDetails, context: dict[str, Any]) -> tuple[str, str]:
     value = error["input"]
     if isinstance(value, (bool, int, float)):
-        return f"is {kind_of(value)}, not a string", f'write it in quotes: "{_shown(value)}"'
+        return (
+            f"is {kind_of(value)}, not a string",
+            f'write it in quotes: "{_typed(error, context)}"',
+        )
     return f"is {kind_of(value)}, not a string", "write text"
 
 
@@ -181,7 +194,7 @@ def _choice(error: ErrorDetails, context: dict[str, Any]) -> tuple[str, str]:
     expected = str(context["expected"]).replace(" or ", ", ")
     choices = [choice.strip().strip("'") for choice in expected.split(",")]
     near = _nearest(error["input"], choices)
-    message = f"{_shown(error['input'])} is not one of {', '.join(choices)}"
+    message = f"{_typed(error, context)} is not one of {', '.join(choices)}"
     return message, f"did you mean {near}?" if near else "choose one of them"
 
 
@@ -192,7 +205,7 @@ def _pattern(error: ErrorDetails, context: dict[str, Any]) -> tuple[str, str]:
 def _bound(relation: str, key: str, unit: str = "") -> _Translate:
     def translate(error: ErrorDetails, context: dict[str, Any]) -> tuple[str, str]:
         limit = f"{context[key]}{unit}"
-        return f"must be {relation} {limit}", f"it is {_shown(error['input'])}: change it"
+        return f"must be {relation} {limit}", f"it is {_typed(error, context)}: change it"
 
     return translate
 

@@ -158,3 +158,59 @@ def test_what_kubectl_prints_loads_again(apiserver, small_job):
         apiserver.stored(job.model_dump(mode="json", by_alias=True, exclude_defaults=True))["spec"]
         == stored["spec"]
     )
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["no", "Yes", "on", "OFF", "True", "123", "1e3", "0x10", "1_000", "0b11", "007", "1.50", "-5"],
+)
+def test_what_yaml_takes_for_something_else_is_quoted_as_it_was_typed(small_job, tmp_path, typed):
+    small_job["spec"]["subject"]["identifier"] = "TYPED"
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(small_job).replace("TYPED", typed))
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    (problem,) = caught.value.problems
+    assert problem.field == "spec.subject.identifier"
+    assert problem.fix == f'write it in quotes: "{typed}"'
+
+
+def test_a_choice_and_a_bound_are_quoted_as_they_were_typed(small_job, tmp_path):
+    small_job["spec"]["subject"]["kind"] = "KIND"
+    small_job["spec"]["training"] = {"maxSteps": "STEPS"}
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(small_job).replace("KIND", "off").replace("STEPS", "0x0"))
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    kind, steps = map(str, caught.value.problems)
+    assert kind.startswith("spec.subject.kind: off is not one of Object, Animal")
+    assert steps == "spec.training.maxSteps: must be at least 1; it is 0x0: change it"
+
+
+def test_a_value_in_a_list_and_one_from_a_merge_are_quoted_as_they_were_typed(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(
+        "x: &x {identifier: yes, classNoun: no}\n"
+        "spec: {subject: {<<: *x, identifier: on}, validation: {prompts: [a dog, off]}}\n"
+    )
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    fixes = {problem.field: problem.fix for problem in caught.value.problems}
+    assert fixes["spec.subject.identifier"] == 'write it in quotes: "on"'
+    assert fixes["spec.subject.classNoun"] == 'write it in quotes: "no"'
+    assert fixes["spec.validation.prompts[1]"] == 'write it in quotes: "off"'
+
+
+def test_a_field_that_yaml_takes_for_true_is_named_as_it_was_typed(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text("on: 1\n")
+    with pytest.raises(JobFileError, match="on: unknown field"):
+        load_job(path)
+
+
+def test_letters_of_other_languages_are_shown_as_they_are(small_job, tmp_path):
+    small_job["spec"]["subject"]["identifier"] = "smørrebrød"
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(small_job, allow_unicode=True), encoding="utf-8")
+    with pytest.raises(JobFileError, match='identifier: "smørrebrød" has the wrong form'):
+        load_job(path)
