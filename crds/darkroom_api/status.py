@@ -381,3 +381,38 @@ class PersonalizationJobStatus(ApiModel):
 
     retries: Retries | None = None
     """How often the job was started again; absent until it was."""
+
+    def condition(self, about: ConditionType) -> Condition | None:
+        """The condition of a type; None before anybody has said it."""
+        return next((one for one in self.conditions if one.type is about), None)
+
+    @property
+    def summary(self) -> Condition | None:
+        """The condition that sums the job up: `Succeeded`."""
+        return self.condition(ConditionType.SUCCEEDED)
+
+    @property
+    def word(self) -> Reason:
+        """The reason of `Succeeded`, as the STATUS column of kubectl shows it."""
+        return self.summary.reason if self.summary is not None else Reason.PENDING
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job has ended, well or badly; it stays so."""
+        return self.summary is not None and self.summary.status is not ConditionStatus.UNKNOWN
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the job's model is published."""
+        return self.summary is not None and self.summary.status is ConditionStatus.TRUE
+
+    @property
+    def newest_attempt(self) -> Attempt | None:
+        """The attempt that runs, or the last that ran."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def current_attempt(self) -> Attempt | None:
+        """The attempt that is not over; there is one at most, the last."""
+        last = self.newest_attempt
+        return last if last is not None and last.end_time is None else None

@@ -10,7 +10,6 @@ from darkroom_api.times import parse_time
 from darkroom_operator.cluster.client import Cluster
 from darkroom_operator.cluster.errors import RefusedError
 from darkroom_operator.cluster.resources import BATCH_JOBS, CONFIG_MAPS, NAMESPACES
-from darkroom_operator.decisions import attempts, conditions
 from darkroom_operator.decisions.acceptance import config_maps
 from darkroom_operator.decisions.observed import Cleanup, Job, Key, Observed, Pod, Run, RunState
 from darkroom_operator.launch.kuberay import Launcher
@@ -46,9 +45,9 @@ class Observer:
         observed = replace(observed, runs=await self._launcher.runs(job, observed.runs))
         if job.deleting:
             return await self._with_deletion(observed)
-        if spec is None or conditions.is_over(job.status):
+        if spec is None or job.status.is_over:
             return observed
-        if (attempt := attempts.newest(job.status)) is not None:
+        if (attempt := job.status.newest_attempt) is not None:
             run = observed.run(attempt.name)
             starts = run is not None and run.state is RunState.STARTING
             return await self._with_start(observed, run) if run and starts else observed

@@ -29,7 +29,6 @@ from darkroom_operator.cluster.resources import (
     RAY_JOBS,
 )
 from darkroom_operator.cluster.rivals import LOOK_SECONDS, Rivals
-from darkroom_operator.decisions import attempts, conditions
 from darkroom_operator.decisions.actions import (
     Action,
     Decision,
@@ -247,7 +246,7 @@ class Reconciler:
         times = []
         if decision.again_after is not None:
             times.append(decision.again_after.total_seconds())
-        over = conditions.is_over(decision.status or observed.job.status)
+        over = (decision.status or observed.job.status).is_over
         if self._launcher.poll_seconds is not None and not over:
             times.append(self._launcher.poll_seconds)
         return min(times, default=None)
@@ -264,7 +263,7 @@ _REFUSALS: Final = (
 
 def _opens_another(status: PersonalizationJobStatus, decision: Decision) -> bool:
     """Whether a further attempt is to be opened."""
-    before, after = attempts.newest(status), attempts.newest(decision.status or status)
+    before, after = status.newest_attempt, (decision.status or status).newest_attempt
     return before is not None and after is not None and before.name != after.name
 
 

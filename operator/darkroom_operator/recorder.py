@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from darkroom_api.status import ConditionStatus, ConditionType, PersonalizationJobStatus, Reason
+from darkroom_api.status import ConditionStatus, PersonalizationJobStatus, Reason
 from darkroom_api.times import parse_time, seconds_between
-from darkroom_operator.decisions import conditions
 from darkroom_operator.decisions.actions import Event
 from darkroom_operator.decisions.observed import Job, Key
 from darkroom_operator.metrics import CAUSES, Metrics
@@ -57,10 +56,10 @@ class Recorder:
         method = str(job.spec.training.method) if job.spec is not None else "unknown"
         if not job.status.conditions:
             self._metrics.jobs_created.labels(job.key.namespace, method).inc()
-        self._stage(job.key, _Stage(conditions.summary(status), now, method))
+        self._stage(job.key, _Stage(status.word, now, method))
         self._restarts(job.status, status)
         self._progress(job.key, status)
-        if conditions.is_over(status) and not conditions.is_over(job.status):
+        if status.is_over and not job.status.is_over:
             self._finished(job.key, method, status, now)
 
     def _stage(self, key: Key, stage: _Stage) -> None:
@@ -94,7 +93,7 @@ class Recorder:
     def _finished(
         self, key: Key, method: str, status: PersonalizationJobStatus, now: datetime
     ) -> None:
-        summary = conditions.find(status, ConditionType.SUCCEEDED)
+        summary = status.summary
         assert summary is not None
         outcome = "succeeded" if summary.status is ConditionStatus.TRUE else "failed"
         self._metrics.jobs_finished.labels(

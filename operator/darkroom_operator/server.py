@@ -19,7 +19,6 @@ from darkroom_api.report import ProgressReport
 from darkroom_api.times import utc_now
 from darkroom_operator.cluster.errors import ClusterError
 from darkroom_operator.cluster.token_review import Caller, TokenReviewer
-from darkroom_operator.decisions import attempts
 from darkroom_operator.decisions.observed import Key
 from darkroom_operator.health import Health
 from darkroom_operator.memory.store import Store
@@ -132,7 +131,7 @@ class ProgressServer:
         observed = self._store.observe(key)
         if observed is None or observed.job.status.model == report.model:
             return True
-        last = attempts.newest(observed.job.status)
+        last = observed.job.status.newest_attempt
         return last is None or last.name != attempt  # too late: nobody waits for it
 
     async def _authenticate(self, request: web.Request) -> Caller:

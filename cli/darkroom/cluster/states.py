@@ -8,7 +8,6 @@ from darkroom.cluster.options import context_flag
 from darkroom_api.job import DeletionPolicy, PersonalizationJob
 from darkroom_api.status import (
     Attempt,
-    Condition,
     ConditionStatus,
     ConditionType,
     PersonalizationJobStatus,
@@ -36,21 +35,15 @@ def status_of(job: PersonalizationJob) -> PersonalizationJobStatus:
     return job.status or NO_STATUS
 
 
-def outcome(job: PersonalizationJob) -> Condition | None:
-    """The condition that sums up."""
-    return _condition(job, ConditionType.SUCCEEDED)
-
-
 def word(job: PersonalizationJob) -> Reason:
     """STATUS of `kubectl get`; a deletion counts before the operator has seen it."""
-    found = outcome(job)
-    reason = found.reason if found is not None else Reason.PENDING
+    reason = status_of(job).word
     return Reason.DELETING if deleted_since(job) and reason not in GOING else reason
 
 
 def message(job: PersonalizationJob) -> str:
     """Why the job is as it is; empty when nobody has said it."""
-    found, since = outcome(job), deleted_since(job)
+    found, since = status_of(job).summary, deleted_since(job)
     if since is not None and (found is None or found.reason not in GOING):
         return f"its deletion began at {since}"
     return found.message if found is not None else ""
@@ -58,7 +51,7 @@ def message(job: PersonalizationJob) -> str:
 
 def unsaved(job: PersonalizationJob) -> str | None:
     """Why a job that goes on could not write its newest checkpoint; None when it could."""
-    found = _condition(job, ConditionType.CHECKPOINTED)
+    found = status_of(job).condition(ConditionType.CHECKPOINTED)
     if is_over(job) or found is None or found.reason is not Reason.CHECKPOINT_FAILED:
         return None
     return found.message
@@ -66,7 +59,7 @@ def unsaved(job: PersonalizationJob) -> str | None:
 
 def unheard(job: PersonalizationJob, now: datetime | None = None) -> float | None:
     """Seconds that no operator has looked at a new job, or at a deletion; None while they are few."""
-    found = outcome(job)
+    found = status_of(job).summary
     if found is not None and found.reason in GOING:
         return None
     begun = created(job) if found is None else deleted_since(job)
@@ -76,20 +69,17 @@ def unheard(job: PersonalizationJob, now: datetime | None = None) -> float | Non
 
 def is_over(job: PersonalizationJob) -> bool:
     """Whether the job has ended, well or badly."""
-    found = outcome(job)
-    return found is not None and found.status is not ConditionStatus.UNKNOWN
+    return status_of(job).is_over
 
 
 def succeeded(job: PersonalizationJob) -> bool:
     """Whether its model is published."""
-    found = outcome(job)
-    return found is not None and found.status is ConditionStatus.TRUE
+    return status_of(job).succeeded
 
 
 def newest_attempt(job: PersonalizationJob) -> Attempt | None:
     """The attempt that runs, or the last that ran."""
-    attempts = status_of(job).attempts
-    return attempts[-1] if attempts else None
+    return status_of(job).newest_attempt
 
 
 def next_step(job: PersonalizationJob) -> str:
@@ -218,7 +208,3 @@ def snapshot(job: PersonalizationJob) -> dict[str, Any]:
         "checkpoint_failure": unsaved(job),
         "model": status.model.uri if status.model is not None else None,
     }
-
-
-def _condition(job: PersonalizationJob, about: ConditionType) -> Condition | None:
-    return next((one for one in status_of(job).conditions if one.type is about), None)

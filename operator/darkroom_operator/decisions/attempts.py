@@ -15,20 +15,9 @@ _FREE: Final = (Reason.COMPLETED, Reason.SUSPENDED, Reason.DEADLINE_EXCEEDED)
 """Ends that are nobody's fault and no budget's."""
 
 
-def current(status: PersonalizationJobStatus) -> Attempt | None:
-    """The attempt that is not over; there is one at most, the last."""
-    last = newest(status)
-    return last if last is not None and last.end_time is None else None
-
-
-def newest(status: PersonalizationJobStatus) -> Attempt | None:
-    """The last attempt."""
-    return status.attempts[-1] if status.attempts else None
-
-
 def next_name(job_name: str, status: PersonalizationJobStatus) -> str:
     """Name of the attempt after the last: `<job>-<number>`."""
-    last = newest(status)
+    last = status.newest_attempt
     number = int(last.name.rpartition("-")[2]) if last is not None else 0
     return f"{job_name}-{number + 1}"
 
@@ -100,7 +89,7 @@ def moved(
 
 def active_seconds(status: PersonalizationJobStatus, now: datetime) -> int:
     """Time that the job was active: all attempts, without what it waited for quota."""
-    attempt = current(status)
+    attempt = status.current_attempt
     open_seconds = active_seconds_of(attempt, status, now) if attempt is not None else 0
     return _usage(status).active_seconds + open_seconds
 
@@ -131,7 +120,7 @@ def exhausted(status: PersonalizationJobStatus, backoff_limit: int, settings: Se
 
 def next_start(status: PersonalizationJobStatus, settings: Settings) -> datetime | None:
     """When the next attempt may begin: later after each failure, at once after a suspension."""
-    last = newest(status)
+    last = status.newest_attempt
     if last is None or last.end_time is None or last.reason in _FREE:
         return None
     failures = (status.retries or Retries()).infrastructure
@@ -151,7 +140,7 @@ def _charged(retries: Retries | None, reason: Reason) -> Retries | None:
 
 def _with_lost(status: PersonalizationJobStatus, step: int, scale: Scale) -> Usage | None:
     """Adds the GPU time of those steps of the last attempt that have to be done again."""
-    last = newest(status)
+    last = status.newest_attempt
     if last is None or last.end_time is None or last.end_step is None:
         return status.usage
     done, lost = last.end_step - last.start_step, last.end_step - step

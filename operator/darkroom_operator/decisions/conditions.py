@@ -65,7 +65,7 @@ def with_summary(
     status: PersonalizationJobStatus, reason: Reason, message: str, generation: int, now: datetime
 ) -> PersonalizationJobStatus:
     """A status whose `Succeeded` has another reason; whether it holds, and all else, stays as it was."""
-    before = find(status, ConditionType.SUCCEEDED)
+    before = status.summary
     holds = before.status if before is not None else _UNKNOWN
     claim = _Claim(ConditionType.SUCCEEDED, holds, reason, message)
     summary = _condition(claim, before, generation, now)
@@ -88,23 +88,6 @@ def claimed(
     if status == before and before.operator is None:
         return status
     return status.model_copy(update={"operator": operator})
-
-
-def find(status: PersonalizationJobStatus, type_: ConditionType) -> Condition | None:
-    """The condition of a type."""
-    return next((one for one in status.conditions if one.type is type_), None)
-
-
-def summary(status: PersonalizationJobStatus) -> Reason:
-    """The reason of `Succeeded`."""
-    found = find(status, ConditionType.SUCCEEDED)
-    return found.reason if found is not None else Reason.PENDING
-
-
-def is_over(status: PersonalizationJobStatus) -> bool:
-    """Whether the job has ended, well or badly; it stays so."""
-    found = find(status, ConditionType.SUCCEEDED)
-    return found is not None and found.status is not _UNKNOWN
 
 
 def _condition(
@@ -153,7 +136,7 @@ def _started(status: PersonalizationJobStatus, situation: Situation) -> _Claim:
     if situation.reason in RUNNING:
         message = f"attempt {status.attempts[-1].name} is at work"
         return _Claim(ConditionType.STARTED, _TRUE, situation.reason, message)
-    before = find(status, ConditionType.STARTED)
+    before = status.condition(ConditionType.STARTED)
     began = before is not None and before.status is _TRUE
     if situation.outcome is _TRUE or (situation.outcome is _FALSE and began):
         return _Claim(ConditionType.STARTED, _TRUE, Reason.TRAINING, "the training began")
@@ -168,7 +151,7 @@ def _suspended(situation: Situation) -> _Claim:
 
 
 def _stalled(status: PersonalizationJobStatus, situation: Situation) -> _Claim:
-    last = status.attempts[-1] if status.attempts else None
+    last = status.newest_attempt
     if last is not None and last.reason is Reason.NO_PROGRESS:
         message = f"attempt {last.name} did no step for too long"
         return _Claim(ConditionType.STALLED, _TRUE, Reason.NO_PROGRESS, message)

@@ -51,7 +51,7 @@ def decide(observed: Observed, now: datetime, settings: Settings) -> Decision:
     job, moment = observed.job, Moment(observed, now, settings)
     if job.deleting:
         return held_back(deletion(moment), observed, now, settings)
-    if conditions.is_over(job.status):
+    if job.status.is_over:
         return held_back(after_the_end(observed, now), observed, now, settings)
     course = _course(moment)
     situation = replace(
@@ -79,10 +79,10 @@ def _course(moment: Moment) -> Course:
     status = progress.absorbed(job.status, moment.observed.report)
     refusal = objection(moment.observed, moment.now, moment.settings)
     # What was accepted once goes on: a consent that expires later does not end a training.
-    if job.spec is None or (refusal is not None and attempts.newest(status) is None):
+    if job.spec is None or (refusal is not None and status.newest_attempt is None):
         assert refusal is not None
         return Course(status, over(refusal, objection=refusal))
-    attempt = attempts.current(status)
+    attempt = status.current_attempt
     if attempt is None:
         return between_attempts(moment, job.spec, status)
     status = _with_queue_time(moment, attempt, status)
@@ -152,8 +152,8 @@ def _waits_since(
     moment: Moment, status: PersonalizationJobStatus, moved: datetime | None
 ) -> Iterator[datetime]:
     """When the job got its quota, and when it last ceased to run; now, where the status says otherwise."""
-    quota = conditions.find(status, ConditionType.QUOTA_RESERVED)
-    started = conditions.find(status, ConditionType.STARTED)
+    quota = status.condition(ConditionType.QUOTA_RESERVED)
+    started = status.condition(ConditionType.STARTED)
     if quota is not None:
         has_quota = quota.status is ConditionStatus.TRUE
         yield parse_time(quota.last_transition_time) if has_quota else moment.now
@@ -205,7 +205,7 @@ def _with_queue_time(
     moment: Moment, attempt: Attempt, status: PersonalizationJobStatus
 ) -> PersonalizationJobStatus:
     """Counts the time in the queue, at the moment when the wait is over."""
-    before = conditions.find(status, ConditionType.QUOTA_RESERVED)
+    before = status.condition(ConditionType.QUOTA_RESERVED)
     waits = queued(moment.observed, moment.observed.run(attempt.name))
     if before is None or before.status is ConditionStatus.TRUE or waits:
         return status

@@ -14,7 +14,6 @@ from darkroom_api.status import (
     PersonalizationJobStatus,
     Reason,
 )
-from darkroom_operator.decisions import conditions
 from darkroom_operator.decisions.actions import Event, EventType
 
 _TOLD: Final = {
@@ -43,19 +42,19 @@ def events_between(
 
 
 def _of_the_job(old: PersonalizationJobStatus, new: PersonalizationJobStatus) -> Iterator[Event]:
-    summary = conditions.find(new, ConditionType.SUCCEEDED)
-    if summary is None or summary.reason is conditions.summary(old):
+    summary = new.summary
+    if summary is None or summary.reason is old.word:
         return
     if summary.reason in _TOLD:
         yield Event(_TOLD[summary.reason], summary.reason, summary.message)
-    elif summary.status is ConditionStatus.FALSE and not conditions.is_over(old):
+    elif summary.status is ConditionStatus.FALSE and not old.is_over:
         yield _failed(summary)
 
 
 def _of_its_checkpoints(
     old: PersonalizationJobStatus, new: PersonalizationJobStatus
 ) -> Iterator[Event]:
-    before, found = (conditions.find(one, ConditionType.CHECKPOINTED) for one in (old, new))
+    before, found = (one.condition(ConditionType.CHECKPOINTED) for one in (old, new))
     if found is None or found.reason is not Reason.CHECKPOINT_FAILED:
         return
     if before is None or before.reason is not found.reason:

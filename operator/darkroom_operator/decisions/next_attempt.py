@@ -3,8 +3,8 @@
 from datetime import datetime, timedelta
 
 from darkroom_api.job import PersonalizationJobSpec
-from darkroom_api.status import Attempt, ConditionType, PersonalizationJobStatus, Reason
-from darkroom_operator.decisions import attempts, conditions
+from darkroom_api.status import Attempt, PersonalizationJobStatus, Reason
+from darkroom_operator.decisions import attempts
 from darkroom_operator.decisions.acceptance import lacking
 from darkroom_operator.decisions.conditions import Situation
 from darkroom_operator.decisions.draft import Course, Moment, earliest, over, remains, stops
@@ -20,7 +20,7 @@ def between_attempts(
 ) -> Course:
     """Waits, gives up or opens the next attempt; `ended` is why the last one was closed just now."""
     observed, settings = moment.observed, moment.settings
-    last, (left, gone) = attempts.newest(status), remains(moment)
+    last, (left, gone) = status.newest_attempt, remains(moment)
     if observed.terminating:
         text = "its namespace is being deleted: no attempt begins"
         situation = Situation(reason=Reason.DELETING, message=text)
@@ -82,5 +82,5 @@ def _end_of(moment: Moment, last: Attempt, ended: Finding | None) -> str:
     text = f"attempt {last.name} ended at step {last.end_step}: {last.reason}"
     if ended is not None:
         return f"{text}: {ended.message}"
-    before = conditions.find(moment.observed.job.status, ConditionType.SUCCEEDED)
+    before = moment.observed.job.status.summary
     return before.message if before is not None and before.message.startswith(text) else text

@@ -94,7 +94,7 @@ def starting_trouble(observed: Observed, run: Run) -> Finding | None:
 
 
 def _queue_word(observed: Observed) -> tuple[Reason, str]:
-    before = conditions.summary(observed.job.status)
+    before = observed.job.status.word
     if before in (*conditions.RUNNING, Reason.PREEMPTED):
         return Reason.PREEMPTED, "its place was taken away; it goes on from its checkpoint"
     return Reason.QUEUED, f"waits in queue {observed.job.queue}"
@@ -105,7 +105,7 @@ def _running_word(observed: Observed, attempt: Attempt) -> Reason:
     report = observed.report
     if report is not None and report.attempt == attempt.name:
         return progress.SUMMARY[report.body.phase]
-    before = conditions.summary(observed.job.status)
+    before = observed.job.status.word
     return before if before in conditions.RUNNING else Reason.TRAINING
 
 

@@ -13,7 +13,6 @@ from darkroom_api.status import (
 )
 from darkroom_api.times import format_time, parse_time
 from darkroom_operator.decisions import attempts
-from darkroom_operator.decisions.conditions import find
 from darkroom_operator.decisions.observed import Report
 
 SUMMARY: Final = {
@@ -32,7 +31,7 @@ SUMMARY: Final = {
 
 def absorbed(status: PersonalizationJobStatus, report: Report | None) -> PersonalizationJobStatus:
     """A status that knows what the newest attempt reported; what older ones say comes too late."""
-    last = attempts.newest(status)
+    last = status.newest_attempt
     if report is None or last is None or report.attempt != last.name:
         return status
     body = report.body
@@ -49,13 +48,13 @@ def absorbed(status: PersonalizationJobStatus, report: Report | None) -> Persona
 
 def unsaved(status: PersonalizationJobStatus, report: Report | None) -> str | None:
     """Why the newest checkpoint could not be written; after a restart of the operator, as it was told."""
-    last = attempts.newest(status)
+    last = status.newest_attempt
     if report is not None and last is not None and report.attempt == last.name:
         failure, saved = report.body.checkpoint_failure, status.checkpoint
         if failure is None:
             return None
         return f"{failure}; {f'step {saved.step}' if saved is not None else 'nothing'} is saved"
-    before = find(status, ConditionType.CHECKPOINTED)
+    before = status.condition(ConditionType.CHECKPOINTED)
     failed = before is not None and before.reason is Reason.CHECKPOINT_FAILED
     return before.message if before is not None and failed else None
 
@@ -67,12 +66,12 @@ def last_advance(status: PersonalizationJobStatus, report: Report | None) -> dat
     before `Started` last became false came from pods that are gone, of an earlier attempt or of this
     one before Kueue evicted it.
     """
-    attempt, progress = attempts.current(status), status.progress
+    attempt, progress = status.current_attempt, status.progress
     if attempt is None or progress is None:
         return None
     of_attempt = report is not None and report.attempt == attempt.name
     since = report.advanced if report and of_attempt else parse_time(progress.last_updated_time)
-    started = find(status, ConditionType.STARTED)
+    started = status.condition(ConditionType.STARTED)
     began = parse_time(attempt.start_time)
     if started is not None and started.status is not ConditionStatus.TRUE:
         began = max(began, parse_time(started.last_transition_time))

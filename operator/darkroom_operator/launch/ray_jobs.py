@@ -14,7 +14,6 @@ import aiohttp
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.names import JOB_ENV
 from darkroom_operator.cluster.errors import ClusterError, GoneError, RefusedError, UnavailableError
-from darkroom_operator.decisions import attempts
 from darkroom_operator.decisions.actions import Stop
 from darkroom_operator.decisions.observed import Job, Run, RunState
 from darkroom_operator.launch.manifests.children import config_map
@@ -73,7 +72,7 @@ class RayJobsLauncher:
 
     async def runs(self, job: Job, seen: tuple[Run, ...]) -> tuple[Run, ...]:
         """Asks Ray after the open attempt; those before are over."""
-        attempt = attempts.newest(job.status)
+        attempt = job.status.newest_attempt
         if attempt is None:
             return ()
         name = _submission_id(job, attempt.name)

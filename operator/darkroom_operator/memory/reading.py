@@ -165,11 +165,6 @@ def is_terminating(namespace: Raw) -> bool:
     return "deletionTimestamp" in namespace["metadata"]
 
 
-def read_moment(text: str) -> datetime:
-    """A `MicroTime` or `Time` of the API."""
-    return datetime.fromisoformat(text)
-
-
 @lru_cache(PARSED_SPECS)
 def _read_spec(key: Key, spec: bytes) -> tuple[PersonalizationJobSpec | None, str | None]:
     document = {

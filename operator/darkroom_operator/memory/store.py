@@ -159,13 +159,15 @@ class Store:
         if entry is None:
             return None
         job = read_job(entry.value)
-        last = job.status.attempts[-1].name if job.status.attempts else None
+        newest = job.status.newest_attempt
         return Observed(
             job=job,
             runs=tuple(self._runs.of(key)),
             pods=tuple(self._pods.of(key)),
             evidence=tuple(
-                text for attempt, text in self._evidence.get(key, ()) if attempt == last
+                text
+                for attempt, text in self._evidence.get(key, ())
+                if newest and attempt == newest.name
             ),
             report=self._reports.get(key),
             refusal=self._refusals.get(key),

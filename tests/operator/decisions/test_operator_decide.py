@@ -6,7 +6,6 @@ import pytest
 
 from darkroom_api.report import Failure, RunPhase
 from darkroom_api.status import ConditionType, PersonalizationJobStatus, Reason
-from darkroom_operator.decisions import conditions
 from darkroom_operator.decisions.actions import DeleteJob, Launch, Stop
 from darkroom_operator.decisions.decide import decide
 from darkroom_operator.decisions.observed import RunState
@@ -95,7 +94,7 @@ def test_progress_is_in_the_status():
     )
     assert status.progress.last_updated_time == "2026-11-25T12:00:09Z"
     assert status.checkpoint.step == 25
-    assert conditions.find(status, ConditionType.CHECKPOINTED).message == "step 25 is saved"
+    assert status.condition(ConditionType.CHECKPOINTED).message == "step 25 is saved"
 
 
 def test_success_is_told_in_one_write_and_needs_nothing_else():
@@ -163,7 +162,7 @@ def test_the_wait_doubles_and_the_budget_ends():
         known = after(known, at=at)
         at += 100
     assert waits == [10, 20, 40]
-    assert conditions.summary(known.job.status) is Reason.BACKOFF_LIMIT_EXCEEDED
+    assert known.job.status.word is Reason.BACKOFF_LIMIT_EXCEEDED
     assert [attempt.name for attempt in known.job.status.attempts] == [
         "rex-1", "rex-2", "rex-3", "rex-4",
     ]  # fmt: skip
@@ -296,7 +295,7 @@ def test_a_finished_job_goes_after_its_time_to_live():
 def test_the_run_of_a_job_that_is_over_is_stopped_even_if_that_was_missed():
     known = training(runPolicy__activeDeadlineSeconds=100)
     over = after(known, at=200)
-    assert conditions.is_over(over.job.status)
+    assert over.job.status.is_over
     assert decide(over, NOW + seconds(300), SETTINGS).actions == (STOP,)
 
 
@@ -314,10 +313,7 @@ def test_a_run_of_an_earlier_job_of_the_same_name_is_waited_for():
     leftover = run(RunState.SUCCEEDED, owner="another-uid")
     decision = decide(observed(runs=(leftover,)), NOW, SETTINGS)
     assert (summary(decision), decision.actions) == (("Unknown", "Pending"), ())
-    assert (
-        "rex-1 of an earlier job"
-        in conditions.find(decision.status, ConditionType.SUCCEEDED).message
-    )
+    assert "rex-1 of an earlier job" in decision.status.summary.message
 
 
 def test_a_lost_status_is_built_up_again_from_what_is_there():
@@ -382,7 +378,7 @@ def test_a_checkpoint_that_could_not_be_written_is_told_until_one_is():
     known = replace(known, report=report(50, advanced=NOW + seconds(6), **saved))
     decision = decide(known, NOW + seconds(6), SETTINGS)
     assert condition(decision, ConditionType.CHECKPOINTED) == ("False", "CheckpointFailed")
-    message = conditions.find(decision.status, ConditionType.CHECKPOINTED).message
+    message = decision.status.condition(ConditionType.CHECKPOINTED).message
     assert message == "DiskFull: step 50 was not saved; step 25 is saved"
     assert [event.reason for event in decision.events] == [Reason.CHECKPOINT_FAILED]
     known = with_status(known, decision.status)

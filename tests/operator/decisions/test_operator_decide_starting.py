@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from darkroom_api.status import ConditionType, Reason
-from darkroom_operator.decisions import conditions
 from darkroom_operator.decisions.actions import Launch
 from darkroom_operator.decisions.decide import decide
 from darkroom_operator.decisions.observed import RunState
@@ -127,7 +126,7 @@ def test_an_attempt_that_has_not_started_is_made_anew_when_it_would_be_another()
     known = replace(started(), runs=(starting(rendered="a"),), wanted="b")
     decision = decide(known, NOW + seconds(5), SETTINGS)
     assert decision.actions == (STOP,)
-    message = conditions.find(decision.status, ConditionType.SUCCEEDED).message
+    message = decision.status.summary.message
     assert "made anew: the operator's settings have changed" in message
     assert condition(decision, ConditionType.SUCCEEDED) == ("Unknown", "Starting")
     gone = after(known, at=5, runs=(), wanted=None)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from darkroom_api.status import ConditionType
-from darkroom_operator.decisions import conditions
 from darkroom_operator.decisions.actions import Launch
 from darkroom_operator.decisions.decide import decide
 from darkroom_operator.decisions.observed import (
@@ -56,7 +55,7 @@ def test_the_time_in_a_queue_is_not_active_time():
     known = after(known, at=5)
     assert decide(known, NOW + seconds(5000), SETTINGS).status is None
     known = after(replace(known, runs=(run(),)), at=5000)
-    assert not conditions.is_over(known.job.status)
+    assert not known.job.status.is_over
     assert summary(decide(known, NOW + seconds(5100), SETTINGS)) == ("False", "DeadlineExceeded")
 
 
@@ -102,7 +101,7 @@ def test_a_spec_that_cannot_be_read_ends_the_job_with_the_field():
     unread = replace(job(), spec=None, problem="spec.training.maxSteps: must be at least 1")
     decision = decide(observed(job=unread), NOW, SETTINGS)
     assert summary(decision) == ("False", "SpecInvalid")
-    assert "maxSteps" in conditions.find(decision.status, ConditionType.ACCEPTED).message
+    assert "maxSteps" in decision.status.condition(ConditionType.ACCEPTED).message
 
 
 def test_a_folder_that_the_administrator_lists_is_accepted():
@@ -149,7 +148,7 @@ def test_a_refused_launch_says_why_and_is_tried_again():
     refusal = refused(RefusalKind.REFUSED, "exceeded quota: pods")
     decision = decide(after(observed(), refusal=refusal), NOW + seconds(1), SETTINGS)
     assert summary(decision) == ("Unknown", "LaunchRefused")
-    assert "exceeded quota" in conditions.find(decision.status, ConditionType.STARTED).message
+    assert "exceeded quota" in decision.status.condition(ConditionType.STARTED).message
 
 
 def test_a_run_that_kuberay_finds_invalid_ends_the_job():

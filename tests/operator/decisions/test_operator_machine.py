@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from darkroom_api.names import QUEUE_LABEL
 from darkroom_api.report import Failure, RunPhase
 from darkroom_api.status import PersonalizationJobStatus, Reason
-from darkroom_operator.decisions import attempts, conditions
+from darkroom_operator.decisions import attempts
 from darkroom_operator.decisions.actions import DeleteJob, Launch, RemoveModel, SetFinalizer, Stop
 from darkroom_operator.decisions.decide import decide
 from darkroom_operator.decisions.observed import Refusal, RefusalKind, RunState
@@ -90,7 +90,7 @@ class Cluster(RuleBasedStateMachine):
 
     def somebody_else_acts(self):
         """Whether a watch brings this job back, where no time does: no state is one for ever."""
-        ended = conditions.is_over(self.known.job.status)
+        ended = self.known.job.status.is_over
         suspended = self.known.job.spec.run_policy.suspend
         kueue_or_kuberay = self.alive(RunState.QUEUED) or self.alive(RunState.STOPPING)
         return ended or suspended or kueue_or_kuberay or self.known.pods
@@ -282,23 +282,23 @@ class Cluster(RuleBasedStateMachine):
         status = self.known.job.status
         assert len(status.attempts) <= attempts.KEPT
         assert [one.end_time for one in status.attempts[:-1]].count(None) == 0
-        if conditions.is_over(status):
+        if status.is_over:
             assert status.completion_time is not None
-            assert conditions.summary(status).is_terminal
+            assert status.word.is_terminal
         elif status.conditions:
-            assert not conditions.summary(status).is_terminal
+            assert not status.word.is_terminal
 
     def teardown(self):
         """From wherever it was left: with a world that works, the job comes to its end."""
         self.refuses = False
         self.set_policy(suspend=False)
         for _ in range(400):
-            if conditions.is_over(self.known.job.status):
+            if self.known.job.status.is_over:
                 break
             self.operator_acts()
             self.world_works()
             self.now += timedelta(seconds=30)
-        assert conditions.is_over(self.known.job.status)
+        assert self.known.job.status.is_over
         self.operator_acts()
         assert all(one.state.is_over or one.state is RunState.STOPPING for one in self.known.runs)
 

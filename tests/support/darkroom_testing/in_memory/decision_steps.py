@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 from darkroom_api.names import QUEUE_LABEL
-from darkroom_api.status import ConditionType
-from darkroom_operator.decisions import conditions
 from darkroom_operator.decisions.actions import Stop
 from darkroom_operator.decisions.decide import decide
 from darkroom_operator.decisions.observed import Observed, RunState
@@ -43,10 +41,10 @@ def training(step=10, **facts):
 
 
 def summary(decision):
-    found = conditions.find(decision.status, ConditionType.SUCCEEDED)
+    found = decision.status.summary
     return (found.status.value, found.reason.value)
 
 
 def condition(decision, type_):
-    found = conditions.find(decision.status, type_)
+    found = decision.status.condition(type_)
     return (found.status.value, found.reason.value)
