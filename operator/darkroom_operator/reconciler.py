@@ -140,7 +140,7 @@ class Reconciler:
         if decision.status is None:
             return job
         raw = await self._cluster.apply_status(job, decision.status)
-        self._store.see(JOBS, raw)
+        self._store.put(JOBS, raw)
         self._store.wrote(job.key, self._now())
         self._recorder.changed(job, decision.status, self._now())
         return replace(
@@ -155,9 +155,9 @@ class Reconciler:
         """
         raw = await self._cluster.get(JOBS, job.key.namespace, job.key.name)
         if raw is None:
-            self._store.lose(JOBS, _gone(job.key, job.key.name))
+            self._store.forget(JOBS, job.key)
             return True
-        self._store.see(JOBS, raw)
+        self._store.put(JOBS, raw)
         return bool(raw["metadata"]["resourceVersion"] != job.resource_version)
 
     async def _act(self, job: Job, action: Action) -> bool:
@@ -185,7 +185,7 @@ class Reconciler:
             case Stop():
                 await self._launcher.stop(job, action)
             case SetFinalizer(present=present):
-                self._store.see(JOBS, await self._cluster.set_finalizer(job, present=present))
+                self._store.put(JOBS, await self._cluster.set_finalizer(job, present=present))
             case RemoveModel(number=number):
                 assert job.spec is not None
                 manifest = cleanup_job(job, job.spec, number, self._settings)
@@ -204,9 +204,9 @@ class Reconciler:
             except ClusterError as error:
                 raise RetryError(str(error)) from error
             if raw is None:
-                self._store.lose(resource, _gone(key, name))
+                self._store.forget(resource, Key(key.namespace, name))
             else:
-                self._store.see(resource, raw)
+                self._store.put(resource, raw)
 
     async def _post(self, job: Job, event: Event) -> None:
         """Tells of something once: the same event has the same name, and is there already."""
@@ -270,8 +270,3 @@ def _opens_another(status: PersonalizationJobStatus, decision: Decision) -> bool
 def _launches_unwritten(decision: Decision) -> bool:
     """Whether a run is to be started without a status that is written before."""
     return decision.status is None and any(isinstance(one, Launch) for one in decision.actions)
-
-
-def _gone(key: Key, name: str) -> dict[str, Any]:
-    """What is left of an object that is not there."""
-    return {"metadata": {"namespace": key.namespace, "name": name}}

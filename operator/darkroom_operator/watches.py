@@ -13,6 +13,7 @@ from darkroom_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
 from darkroom_operator.cluster.client import PAGE_SIZE
 from darkroom_operator.cluster.resources import JOBS, PODS, RAY_JOBS, Resource
 from darkroom_operator.cluster.session import new_session
+from darkroom_operator.memory.reading import job_key, resource_version
 from darkroom_operator.process import Process
 from darkroom_operator.settings import LauncherKind, Settings
 
@@ -98,7 +99,9 @@ def take_in(process: Process, resource: Resource, event: kopf.RawEvent) -> None:
     """Takes one event of a watch into the memory, and has its job looked at if that was news."""
     process.health.heard(resource.plural)
     store, raw = process.store, event["object"]
-    deleted = event["type"] == "DELETED"
-    key = store.lose(resource, raw) if deleted else store.see(resource, raw)
+    if event["type"] == "DELETED":
+        key = store.forget(resource, job_key(raw), resource_version(raw))
+    else:
+        key = store.put(resource, raw)
     if key is not None:
         process.queue.add(key)

@@ -59,14 +59,14 @@ class KubeRayLauncher:
             await self._cluster.make(manifest, update=True)
         manifest = ray_job(job, spec, attempt, self._settings)
         made = await self._cluster.make(manifest, update=False)
-        self._store.see(RAY_JOBS, made)
+        self._store.put(RAY_JOBS, made)
         self._found()
 
     async def stop(self, job: Job, stop: Stop) -> None:
         """Deletes the RayJob: KubeRay stops the driver, then the pods save and go."""
         answer = await self._cluster.delete(RAY_JOBS, job.key.namespace, stop.run, stop.uid)
         if answer.get("kind") == "RayJob":
-            self._store.see(RAY_JOBS, answer)
+            self._store.put(RAY_JOBS, answer)
 
     def rendered(self, job: Job, attempt: str) -> str | None:
         """That of its RayJob; a job at work is looked at often, and neither spec nor settings change."""

@@ -121,7 +121,7 @@ class Syncer:
             self._refuse_older(scope, version)
             for raw in items:
                 listed.add(job_key(raw))
-                if (key := self._store.see(scope.resource, raw)) is not None:
+                if (key := self._store.put(scope.resource, raw)) is not None:
                     changed.add(key)
         self._versions[scope] = version
         return changed | self._store.prune(scope.resource, listed, version, scope.namespace)

@@ -101,11 +101,11 @@ class Store:
 
     # What comes from the cluster.
 
-    def see(self, resource: Resource, raw: Raw) -> Key | None:
+    def put(self, resource: Resource, raw: Raw) -> Key | None:
         """Takes an object in; the job to look at, or None when nothing is new."""
         key = self._tables[resource].put(raw)
         if key is not None and resource is PODS:
-            self._keep_evidence(key, read_pod(raw))
+            self._keep_evidence(key, self._pods.entries[job_key(raw)].value)
         if key is not None and resource is JOBS:
             self._words[key] = _word(raw)
             _keep(self._unfinished, key, _is_unfinished(raw))
@@ -113,9 +113,25 @@ class Store:
             self._keep_operator(key, raw.get("status", {}).get("operator"))
         return key
 
-    def lose(self, resource: Resource, raw: Raw) -> Key | None:
-        """Forgets an object that was deleted; the job to look at."""
-        return self._forget(resource, job_key(raw), resource_version(raw))
+    def forget(self, resource: Resource, name: Key, version: int = 0) -> Key | None:
+        """Forgets an object that is gone, since a version if that is known; the job to look at."""
+        entry = self._tables[resource].drop(name, version)
+        if entry is None:
+            return None
+        if resource is JOBS:
+            self._unfinished.discard(name)
+            self._deleting.discard(name)
+            self._keep_operator(name, None)
+            memories: tuple[dict[Key, object], ...] = (
+                self._words,
+                self._evidence,
+                self._reports,
+                self._refusals,
+                self._written,
+            )  # type: ignore[assignment]
+            for memory in memories:
+                memory.pop(name, None)
+        return entry.owner
 
     def prune(
         self, resource: Resource, listed: set[Key], version: int, namespace: str | None
@@ -125,7 +141,7 @@ class Store:
         unlisted = [
             key for key in known if key not in listed and namespace in (None, key.namespace)
         ]
-        owners = (self._forget(resource, key, version) for key in unlisted)
+        owners = (self.forget(resource, key, version) for key in unlisted)
         return {owner for owner in owners if owner is not None}
 
     # What this process adds.
@@ -198,25 +214,6 @@ class Store:
     def count(self) -> Counter[tuple[str, str]]:
         """Number of jobs by namespace and STATUS word."""
         return Counter((key.namespace, word) for key, word in self._words.items())
-
-    def _forget(self, resource: Resource, name: Key, version: int) -> Key | None:
-        entry = self._tables[resource].drop(name, version)
-        if entry is None:
-            return None
-        if resource is JOBS:
-            self._unfinished.discard(name)
-            self._deleting.discard(name)
-            self._keep_operator(name, None)
-            memories: tuple[dict[Key, object], ...] = (
-                self._words,
-                self._evidence,
-                self._reports,
-                self._refusals,
-                self._written,
-            )  # type: ignore[assignment]
-            for memory in memories:
-                memory.pop(name, None)
-        return entry.owner
 
     def _keep_operator(self, key: Key, operator: str | None) -> None:
         """Counts the jobs of each operator, so that nobody has to go through all of them."""

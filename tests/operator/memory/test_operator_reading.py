@@ -9,12 +9,14 @@ from darkroom_operator.decisions.observed import CleanupState, RunState
 from darkroom_operator.memory.reading import (
     MESSAGE_LENGTH,
     compact,
+    job_key,
     owner_key,
     read_cleanup,
     read_job,
     read_pod,
     read_ray_job,
     read_warnings,
+    resource_version,
 )
 from darkroom_operator.memory.store import EVIDENCE_KEPT, Store
 from darkroom_testing.in_memory.builders import KEY, UID, raw_spec
@@ -195,7 +197,7 @@ def test_what_a_pod_lacks_and_what_ended_it(status, trouble, evidence):
 
 def test_a_pod_without_our_label_is_none_of_ours():
     assert owner_key({"metadata": {"name": "x", "namespace": "y"}}) is None
-    assert Store().see(PODS, {"metadata": {"name": "x", "namespace": "y"}}) is None
+    assert Store().put(PODS, {"metadata": {"name": "x", "namespace": "y"}}) is None
 
 
 @pytest.mark.parametrize(
@@ -216,26 +218,30 @@ def test_how_far_a_removal_is(conditions, state):
 
 def test_older_news_changes_nothing():
     store = Store()
-    assert store.see(RAY_JOBS, raw_run("Running", "RUNNING", version=9)) == KEY
-    assert store.see(RAY_JOBS, raw_run("Initializing", version=8)) is None
-    assert store.see(RAY_JOBS, raw_run("Running", "RUNNING", version=9)) is None
-    store.see(JOBS, raw_job(1))
+    assert store.put(RAY_JOBS, raw_run("Running", "RUNNING", version=9)) == KEY
+    assert store.put(RAY_JOBS, raw_run("Initializing", version=8)) is None
+    assert store.put(RAY_JOBS, raw_run("Running", "RUNNING", version=9)) is None
+    store.put(JOBS, raw_job(1))
     assert store.observe(KEY).runs[0].state is RunState.RUNNING
+
+
+def deleted(store, resource, raw):
+    return store.forget(resource, job_key(raw), resource_version(raw))
 
 
 def test_a_deletion_that_is_older_than_what_is_known_changes_nothing():
     store = Store()
-    store.see(RAY_JOBS, raw_run(version=9))
-    assert store.lose(RAY_JOBS, raw_run(version=8)) is None
-    assert store.lose(RAY_JOBS, raw_run(version=10)) == KEY
-    assert store.lose(RAY_JOBS, raw_run(version=11)) is None
+    store.put(RAY_JOBS, raw_run(version=9))
+    assert deleted(store, RAY_JOBS, raw_run(version=8)) is None
+    assert deleted(store, RAY_JOBS, raw_run(version=10)) == KEY
+    assert deleted(store, RAY_JOBS, raw_run(version=11)) is None
 
 
-def test_a_full_list_lays_ghosts_but_not_what_is_newer():
+def test_what_a_full_list_lacks_is_forgotten_unless_it_is_newer():
     store = Store()
-    store.see(JOBS, raw_job(1))
-    store.see(PODS, raw_pod("old", version=5))
-    store.see(PODS, raw_pod("new", version=20))
+    store.put(JOBS, raw_job(1))
+    store.put(PODS, raw_pod("old", version=5))
+    store.put(PODS, raw_pod("new", version=20))
     assert store.prune(PODS, set(), 10, None) == {KEY}
     assert [pod.name for pod in store.observe(KEY).pods] == ["new"]
     assert store.prune(PODS, set(), 30, "elsewhere") == set()
@@ -244,18 +250,18 @@ def test_a_full_list_lays_ghosts_but_not_what_is_newer():
 def test_what_ended_a_pod_is_remembered_after_it_is_gone():
     store = Store()
     attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-11-25T12:00:00Z"}
-    store.see(JOBS, raw_job(1, status={"attempts": [attempt]}))
-    store.see(PODS, raw_pod(version=2, status=terminated("OOMKilled", 137)))
-    store.lose(PODS, raw_pod(version=3))
+    store.put(JOBS, raw_job(1, status={"attempts": [attempt]}))
+    store.put(PODS, raw_pod(version=2, status=terminated("OOMKilled", 137)))
+    deleted(store, PODS, raw_pod(version=3))
     assert "OOMKilled" in store.observe(KEY).evidence[0]
     for number in range(20):
-        store.see(PODS, raw_pod(version=10 + number, status=terminated("Error", number + 1)))
+        store.put(PODS, raw_pod(version=10 + number, status=terminated("Error", number + 1)))
     assert len(store.observe(KEY).evidence) == EVIDENCE_KEPT
 
 
 def test_a_job_that_is_gone_leaves_nothing_behind():
     store = Store()
-    store.see(JOBS, raw_job(1))
+    store.put(JOBS, raw_job(1))
     assert store.count() == {("default", "Pending"): 1}
-    store.lose(JOBS, raw_job(2))
+    deleted(store, JOBS, raw_job(2))
     assert (store.observe(KEY), store.jobs(), store.count()) == (None, [], {})

@@ -71,9 +71,9 @@ class Setup:
         )
         labels = {"darkroom.dev/job": "rex", "darkroom.dev/attempt": "rex-1"}
         metadata = {"name": "rex-1-worker", "namespace": "default", "labels": labels}
-        self.store.see(PODS, {"metadata": metadata | {"resourceVersion": "1"}})
+        self.store.put(PODS, {"metadata": metadata | {"resourceVersion": "1"}})
         metadata = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": "1"}
-        self.store.see(JOBS, {"metadata": metadata, "spec": {}})
+        self.store.put(JOBS, {"metadata": metadata, "spec": {}})
 
     async def worked_on(self, key):
         assert key == KEY
@@ -146,7 +146,7 @@ def see_job(setup, version, *, status=None, spec=None, **metadata):
     attempt = {"name": "rex-1", "startStep": 0, "startTime": "2026-01-01T00:00:00Z"}
     known = {"name": "rex", "namespace": "default", "uid": "u", "resourceVersion": version}
     raw = {"metadata": known | metadata, "spec": spec or {}}
-    setup.store.see(JOBS, raw | {"status": {"attempts": [attempt], **(status or {})}})
+    setup.store.put(JOBS, raw | {"status": {"attempts": [attempt], **(status or {})}})
 
 
 def test_a_model_is_taken_when_it_is_in_the_status():

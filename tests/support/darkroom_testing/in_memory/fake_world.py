@@ -85,7 +85,7 @@ class Rig:
         for resource in (JOBS, RAY_JOBS, PODS):
             listed = set()
             for raw in self.api.all(resource.plural):
-                self.store.see(resource, raw)
+                self.store.put(resource, raw)
                 listed.add(job_key(raw))
             self.store.prune(resource, listed, self.api.version, None)
 
