@@ -26,6 +26,7 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
         "photos": list(plan.photos),
         "quarantined": [{"name": bad.name, "reason": bad.reason} for bad in plan.quarantined],
         "steps": plan.steps,
+        "steps_left": plan.steps_left,
         "world_size": plan.world_size,
         "global_batch_size": plan.global_batch_size,
         "zero_stage": plan.zero_stage,
@@ -40,6 +41,7 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
         "model_bytes": plan.model_bytes,
         "estimated_seconds": round(plan.estimated_seconds, 1),
         "resumed_from": prepared.resumed_from,
+        "published": prepared.published,
         "registry": str(prepared.task.registry_root),
         "run_folder": str(prepared.task.run_folder),
         "warnings": list(prepared.warnings),
@@ -75,6 +77,8 @@ def _facts(prepared: "Prepared") -> dict[str, str]:
         "checkpoints": f"{task.run_folder} ({in_words(plan.checkpoint_bytes)} each)",
         "model goes to": f"{task.registry_root} ({in_words(plan.model_bytes)})",
     }
+    if prepared.published is not None:
+        facts["already published"] = f"{prepared.published}: there is nothing left to train"
     if prepared.warnings:
         facts["mind"] = "\n".join(f"- {warning}" for warning in prepared.warnings)
     return facts
@@ -95,5 +99,5 @@ def _steps(prepared: "Prepared") -> str:
     if plan.class_images:
         images += f" and {plan.global_batch_size} class images"
     if prepared.resumed_from is not None:
-        images += f"; goes on from step {prepared.resumed_from}"
+        images += f"; {plan.steps_left} left, from step {prepared.resumed_from} on"
     return images

@@ -70,6 +70,14 @@ def entries(root: Path) -> list[RegistryEntry]:
     return found
 
 
+def latest(root: Path, namespace: str, name: str) -> RegistryEntry | None:
+    """The newest version of one model; None when there is none."""
+    folder = (model_folder(root, namespace, name) / LATEST_LINK).resolve()
+    if not folder.is_dir():
+        return None
+    return RegistryEntry(namespace, name, folder.name, folder)
+
+
 def find(root: Path, model_id: str) -> RegistryEntry:
     """The model of that id (`name` or `namespace/name`).
 

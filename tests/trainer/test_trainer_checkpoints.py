@@ -231,7 +231,7 @@ def test_going_on_with_another_training_is_refused_with_the_field(tmp_path, writ
     changed = make_job(tmp_path, training={"learningRate": "2e-3"}).spec
     error = refusal(found, changed)
     assert error.reason == "SpecChanged"
-    assert "spec.training.learningRate: the checkpoint of step 2 was trained with '1e-3'" in str(
+    assert "spec.training.learningRate: the checkpoint of step 2 was trained with 0.001" in str(
         error
     )
     workers = make_job(tmp_path, scale={"workers": 2}).spec
@@ -258,6 +258,6 @@ def test_training_longer_or_elsewhere_is_going_on(tmp_path, write, make_job):
 
 def test_the_numerics_are_written_beside_the_state_for_people(tmp_path, write):
     numbers = json.loads((write(2) / checkpoint.NUMERICS_FILE).read_text())
-    assert numbers["training.learningRate"] == "1e-3"
+    assert numbers["training.learningRate"] == 0.001
     shutil.rmtree(tmp_path / "checkpoints")
     assert newest_step(tmp_path) == (None, [])

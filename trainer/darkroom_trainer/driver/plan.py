@@ -50,6 +50,10 @@ class TrainingPlan:
     photos: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
     steps: int
+
+    steps_left: int
+    """How many of them an earlier run has not done."""
+
     world_size: int
 
     global_batch_size: int
@@ -84,7 +88,7 @@ class TrainingPlan:
     """Largest memory of one worker: of its GPU, or of its process on a CPU."""
 
     estimated_seconds: float
-    """Rough time of the whole run, right within a factor of three or so."""
+    """Rough time of what is left of the run, right within a factor of three or so."""
 
     warnings: tuple[str, ...]
     """What the user should know before it begins."""
@@ -117,6 +121,7 @@ def make_plan(
         photos=tuple(photo.name for photo in photos.photos),
         quarantined=photos.quarantined,
         steps=spec.training.max_steps,
+        steps_left=spec.training.max_steps - first_step,
         world_size=spec.scale.workers,
         global_batch_size=spec.global_batch_size,
         zero_stage=spec.scale.zero_stage,
@@ -129,7 +134,9 @@ def make_plan(
         checkpoints_more=_checkpoints_more(job, first_step, num_checkpoints),
         model_bytes=sizes.model_bytes(job, base),
         predicted_peak_memory_bytes=memory_bytes,
-        estimated_seconds=estimate_seconds(job, base, to_make, machine),
+        estimated_seconds=estimate_seconds(
+            job, base, to_make, machine, steps=spec.training.max_steps - first_step
+        ),
         warnings=(
             *_warn_about_inputs(job, base, photos, prompt_tokens),
             *_warn_about_policy(job),
@@ -163,14 +170,19 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
 
 
 def estimate_seconds(
-    job: PersonalizationJob, base: BaseModel, class_images_to_make: int, machine: Machine
+    job: PersonalizationJob,
+    base: BaseModel,
+    class_images_to_make: int,
+    machine: Machine,
+    *,
+    steps: int,
 ) -> float:
-    """Rough duration of the run in seconds, from the FLOP of its forward and backward passes."""
+    """Rough duration of so many steps in seconds, from the FLOP of its forward and backward passes."""
     spec = job.spec
     latents = (spec.training.resolution // base.vae_scale_factor) ** 2
     forward = FORWARD_FLOP * base.num_parameters["unet"] * latents
     micro_batches = spec.training.gradient_accumulation_steps * spec.scale.workers
-    images = spec.training.max_steps * micro_batches * _images_per_micro_batch(job)
+    images = steps * micro_batches * _images_per_micro_batch(job)
     passes = 3 * images  # a backward pass costs two forward passes
     passes += 2 * spec.prior_preservation.sampling_steps * class_images_to_make  # with guidance
     on_gpu = spec.scale.gpus_per_worker > 0

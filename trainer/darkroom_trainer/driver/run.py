@@ -17,6 +17,7 @@ from darkroom_api.times import utc_now
 from darkroom_trainer.driver import disk
 from darkroom_trainer.driver.local_ray import LocalRay
 from darkroom_trainer.driver.plan import TrainingPlan, make_plan
+from darkroom_trainer.driver.published import published_model
 from darkroom_trainer.driver.ray_run import CONTINUE, RayRun
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.errors import TrainerError
@@ -68,6 +69,9 @@ class Prepared:
 
     resumed_from: int | None
     """Step of the checkpoint that the run goes on from."""
+
+    published: str | None
+    """Digest of the model that an earlier run of the same job has published already."""
 
     warnings: tuple[str, ...]
     """The plan's warnings, and checkpoints that can't be used."""
@@ -142,6 +146,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         task=task,
         plan=plan,
         resumed_from=found.state.step if found is not None else None,
+        published=published_model(task, plan),
         warnings=(*plan.warnings, *torn, *_busy(options, os.getloadavg()[0])),
     )
 

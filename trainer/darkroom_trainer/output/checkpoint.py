@@ -42,6 +42,13 @@ CHECKPOINTS: Final = "checkpoints"
 NUMERICS_FILE: Final = "numerics.json"
 """The fields of the spec that fixed the numbers of a checkpoint."""
 
+DECIMALS: Final = (
+    "priorPreservation.weight",
+    "priorPreservation.guidanceScale",
+    "training.learningRate",
+)
+"""Fields that hold a decimal number as text, which can be spelt in many ways."""
+
 DEEPSPEED_FOLDER: Final = "deepspeed"
 """DeepSpeed's files in a checkpoint."""
 
@@ -61,7 +68,7 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
     """The fields that decide which numbers a run computes, by their paths below `spec`.
 
     What only says how long, how often or where to is left out, and the number of workers too: it
-    is in the `TrainState`.
+    is in the `TrainState`. Numbers are numbers: "3e-4" and "0.0003" are the same training.
     """
     wire = spec.model_dump(mode="json", by_alias=True)
     kept = {
@@ -74,11 +81,27 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
             for key in ("gpusPerWorker", "precision", "zeroStage", "offload")
         },
     }
-    return {
-        f"{section}.{key}": value
-        for section, fields in kept.items()
-        for key, value in fields.items()
-    }
+    return _as_numbers(
+        {
+            f"{section}.{key}": value
+            for section, fields in kept.items()
+            for key, value in fields.items()
+        }
+    )
+
+
+def _as_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {path: float(fields[path]) for path in DECIMALS if path in fields}
+
+
+def differing_field(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """The first field by which two trainings differ; None when they compute the same numbers.
+
+    Checkpoints of earlier versions have decimal numbers as they were typed.
+    """
+    before, now = _as_numbers(before), _as_numbers(now)
+    differing = (key for key in sorted(now | before) if now.get(key) != before.get(key))
+    return next(differing, None)
 
 
 def numerics_digest(spec: PersonalizationJobSpec) -> str:
@@ -147,13 +170,13 @@ def refuse_other_run(
     if state.spec_digest != numerics_digest(spec):
         before = json.loads((checkpoint.folder / NUMERICS_FILE).read_bytes())
         now = numerics(spec)
-        field = next(key for key in sorted(now | before) if now.get(key) != before.get(key))
-        raise TrainerError(
-            Reason.SPEC_CHANGED,
-            f"spec.{field}: the checkpoint of step {step} was trained with {before.get(field)!r}"
-            f" and the job says {now.get(field)!r}",
-            f"set it back, or {fresh}",
-        )
+        if (field := differing_field(before, now)) is not None:
+            raise TrainerError(
+                Reason.SPEC_CHANGED,
+                f"spec.{field}: the checkpoint of step {step} was trained with"
+                f" {before.get(field)!r} and the job says {now.get(field)!r}",
+                f"set it back, or {fresh}",
+            )
     if state.inputs_digest != inputs_digest:
         raise TrainerError(
             Reason.INPUTS_CHANGED,
