@@ -1,4 +1,4 @@
-"""Makes the leader the only one that reports of progress reach, by the EndpointSlice of a Service.
+"""Routes progress reports to the leader, by the EndpointSlice of a Service without a selector.
 
 A Service with a selector would also choose the standbys: half of the reports would be sent away.
 """

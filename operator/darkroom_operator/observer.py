@@ -1,4 +1,4 @@
-"""Gathers what a decision about a job rests on: the memory, and what has to be asked at that moment."""
+"""Gathers what a decision about a job rests on: the memory, and what has to be asked right then."""
 
 import logging
 from collections.abc import Callable

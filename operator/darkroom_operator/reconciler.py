@@ -1,4 +1,4 @@
-"""Observe, decide, act: once round for one job. What may go wrong is dealt with by the table in `errors`."""
+"""Observe, decide, act: one pass over one job. The table in `errors` says how failures are handled."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""Turns what happens to jobs into metrics, so that nobody else has to know their names."""
+"""Turns what happens to jobs into metrics, so that no other module needs their names."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The HTTP server: attempts report their progress, kubelet asks how this process is.
+"""The HTTP server: attempts report their progress, the kubelet probes the health of this process.
 
     PUT /v1/jobs/NAMESPACE/NAME/attempts/NUMBER/progress     body: `darkroom_api.report.ProgressReport`
     GET /healthz, /readyz

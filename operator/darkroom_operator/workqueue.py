@@ -1,4 +1,4 @@
-"""The queue of jobs to look at: each once, never two workers on the same, failures later and later.
+"""The queue of jobs to reconcile: each key once, one worker per key, and failures back off.
 
 A job that is added while it waits is the same job; one that is added while it is worked on comes again
 right after. So whoever adds need not know what is going on, and nothing is worked on that is not news.

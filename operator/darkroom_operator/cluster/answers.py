@@ -1,4 +1,4 @@
-"""What an answer of the apiserver means: the error that it is, and whose object it shows. Pure."""
+"""What a response of the API server means: which error it is, and whose object it shows. Pure."""
 
 import http
 from typing import Any

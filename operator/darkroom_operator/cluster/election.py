@@ -1,4 +1,4 @@
-"""Leader election by a Lease: one process writes, the others are warm and take over.
+"""Leader election by a Lease: one process writes, the others stand by and take over.
 
 The rules of client-go, a little quicker: a holder that has not renewed for 13 s may be replaced, and a
 holder that could not renew for 9 s stops by itself. Between the two lies the time for a write that was

@@ -1,4 +1,4 @@
-"""What can go wrong with a call to a cluster, one class for each rule that follows from it.
+"""What can go wrong with a call to a cluster: one class for each way that it is handled.
 
 | error | when | what the reconciler does |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Keeps the election's Lease in the cluster."""
+"""Reads and writes the election's Lease."""
 
 from typing import Any
 

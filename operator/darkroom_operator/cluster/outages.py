@@ -1,4 +1,4 @@
-"""Tells of what fails for a while: one line when it begins, one a minute, one when it ends.
+"""Logs what fails for a while: one line when it begins, one a minute, one when it ends.
 
 While the API server is away every call of every job fails, and every watch of kopf: each line of theirs
 would say the same.

@@ -1,4 +1,4 @@
-"""The kinds of objects that the operator deals with, and where the API serves them."""
+"""The kinds of objects that the operator works with, and where the API serves them."""
 
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple

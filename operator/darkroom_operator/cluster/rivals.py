@@ -1,4 +1,4 @@
-"""Other operators: which of them is alive, and so keeps this one from its jobs.
+"""Other operators: which of them are alive, and so keep this one away from their jobs.
 
 A job is its operator's that wrote the first status: `status.operator` names that operator's Lease. Each
 status is written on the version that was decided about, so of two operators that see a new job one is

@@ -1,4 +1,4 @@
-"""Finds out whose token a report of progress came with: TokenReview, remembered for a while."""
+"""Whose token a progress report came with: TokenReview, cached for a while."""
 
 import hashlib
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""What the answers to kopf's requests tell: that a watch lives, what is refused, that nobody is there.
+"""What the responses to kopf's requests tell: a live watch, a refusal, or an API server that is down.
 
 kopf ends the whole operator when a watch is answered 404, and asks for another login at a 401. But a CRD
 may come back, and our logins renew themselves. So kopf is shown a lost connection instead, and asks again.

@@ -1,4 +1,4 @@
-"""The attempts of a job in its status: opened, closed and paid for. Pure: a status in, a status out."""
+"""The attempts of a job in its status: opened, closed and charged to a budget. Pure: status in, status out."""
 
 from datetime import datetime, timedelta
 from typing import Final

@@ -1,4 +1,4 @@
-"""Where a job is and what follows from it: what the steps of `decide` hand on to each other. Pure."""
+"""Where a job stands and what follows from it: what the steps of `decide` pass on to each other. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

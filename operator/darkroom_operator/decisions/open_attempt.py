@@ -1,4 +1,4 @@
-"""Decides about an open attempt that goes on: is it launched, queued, starting or at work? Pure."""
+"""Decides about an attempt that is open: is it launched, queued, starting or running? Pure."""
 
 from datetime import timedelta
 from typing import Final

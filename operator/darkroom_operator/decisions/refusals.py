@@ -1,4 +1,4 @@
-"""What the cluster's last no means for a decision: it is told, and what was refused is not repeated at once. Pure."""
+"""What the cluster's last refusal means for a decision: it is reported, and not repeated at once. Pure."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What starts and stops an attempt: KubeRay here, an existing Ray cluster in `ray_jobs`."""
+"""Starts and stops attempts: the protocol of a launcher, and the one for KubeRay."""
 
 from collections.abc import Callable
 from typing import Final, Protocol

@@ -1,4 +1,4 @@
-"""Runs attempts on a Ray cluster that is there already, by Ray's Jobs API.
+"""Runs attempts on an existing Ray cluster, by Ray's Jobs API.
 
 The cluster's administrator sees to its image, volumes and isolation: nothing is made in Kubernetes, and
 the job travels in the environment of the driver. A submission is named `<namespace>.<attempt>.<uid>`.

@@ -1,4 +1,4 @@
-"""Reads what the cluster sends into what the operator thinks in. Raw dicts end here."""
+"""Parses what the cluster sends into typed observations. Raw dicts end here."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime

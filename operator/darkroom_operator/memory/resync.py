@@ -1,4 +1,4 @@
-"""Compares the memory with the cluster, in full: finds what watches missed, and forgets what is gone.
+"""Compares the memory with the cluster in full: finds what watches missed, forgets what is gone.
 
 kopf lists again after a broken watch but does not tell what has disappeared in between, and a stream can
 be silent although its connection stands. So this is done now and then, and before anything else. Jobs that

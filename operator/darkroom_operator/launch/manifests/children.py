@@ -1,4 +1,4 @@
-"""What an attempt needs beside its run: the job as a file, closed ports, and care while nodes are drained."""
+"""What an attempt needs beside its run: the job file, a network policy and a disruption budget."""
 
 import json
 from pathlib import PurePosixPath

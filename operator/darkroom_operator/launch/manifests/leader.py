@@ -1,4 +1,4 @@
-"""The EndpointSlice that makes a Service without a selector lead to the process that leads."""
+"""The EndpointSlice that points a Service without a selector at the leader."""
 
 import ipaddress
 from typing import Final
