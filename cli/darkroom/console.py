@@ -1,6 +1,8 @@
 """What the commands print with: text for people, JSON for programs. Rich is loaded when it is used."""
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +12,17 @@ if TYPE_CHECKING:
 
 LOG_COLUMNS: Final = 120
 """Width of tables where there is no terminal."""
+
+
+def open_streams() -> None:
+    """Lets everything be printed: streams that are closed swallow it, and an encoding such as ASCII escapes it."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper) and name != "stdin":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str) -> None:

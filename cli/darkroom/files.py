@@ -1,10 +1,30 @@
 """The files of a command: numbered, never replaced unasked; what goes wrong with them is said in words."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from darkroom.errors import CommandError
+
+_URI: Final = re.compile(r"^[a-z0-9]+:")
+"""Also of an unknown scheme, which the job's own rules refuse with the known ones."""
+
+
+def file_uri(text: str, job_file: Path) -> str:
+    """The URI of a path, relative to the job file; what is a URI stays as it is.
+
+    Raises CommandError for a path that no text file can hold.
+    """
+    if not text or _URI.match(text):
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CommandError(f"{text!a}: this path is not UTF-8; rename the folder") from error
+    return f"file:{os.path.relpath(text, job_file.parent)}"
 
 
 def numbered(output: Path, count: int) -> list[Path]:

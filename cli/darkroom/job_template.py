@@ -94,7 +94,7 @@ spec:
     images:
       uri: {_scalar(draft.images_uri)}  # 3 or more pictures; file: is relative to this file
 {_consent(draft)}\
-  priorPreservation:  # keeps "a photo of a {draft.class_noun}" ordinary
+  priorPreservation:  # keeps what the ordinary word means
     mode: GeneratedImages
     weight: "{recipe.prior_weight}"
     numImages: {recipe.num_images}
@@ -144,4 +144,4 @@ def _scalar(text: str) -> str:
         plain = text[:1].isalpha() and yaml.safe_load(text) == text and " #" not in text
     except yaml.YAMLError:
         plain = False
-    return text if plain else json.dumps(text)
+    return text if plain else json.dumps(text, ensure_ascii=False)

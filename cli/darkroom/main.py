@@ -28,7 +28,7 @@ from darkroom.commands import (
     train,
     watch,
 )
-from darkroom.console import complain
+from darkroom.console import complain, open_streams
 from darkroom.errors import explanation
 from darkroom.options import examples
 
@@ -113,5 +113,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Entry point of `darkroom`; SIGTERM unwinds like Ctrl-C, so that servers are stopped too."""
     signal.signal(signal.SIGTERM, _terminate)
+    open_streams()
     plugin = Path(sys.argv[0]).stem == "kubectl-darkroom"  # kubectl finds its plugins by that name
     app(prog_name="kubectl darkroom" if plugin else None)

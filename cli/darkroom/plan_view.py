@@ -12,7 +12,7 @@ def plan_table(prepared: "Prepared") -> Table:
     """The plan as a table of two columns."""
     job = prepared.task.job
     table = Table(title=f"Plan of {job.metadata.name}", title_justify="left", show_header=False)
-    table.add_column(style="bold")
+    table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in _facts(prepared).items():
         table.add_row(name, value)

@@ -1,6 +1,7 @@
 """The command as a whole: help, exit codes, what it imports, and its reference page."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -163,6 +164,60 @@ def test_a_base_model_that_is_not_there_is_said(tmp_path, darkroom):
     result = darkroom("serve", "--registry", tmp_path, *arguments)
     assert result.exit_code == 1
     assert "--base" in result.stderr
+
+
+@pytest.mark.parametrize("names", NAMES, ids=" ".join)
+@pytest.mark.parametrize("columns", [1, 20])
+def test_help_fits_any_terminal(names, columns, darkroom):
+    result = darkroom(*names, "--help", env={"COLUMNS": str(columns)})
+    assert result.exit_code == 0
+    assert "Examples:" in result.stdout
+
+
+def run_with(tmp_path, redirect, *arguments, **environment):
+    """Runs the command from a shell, with streams as given."""
+    command = shlex.join([sys.executable, "-m", "darkroom", *map(str, arguments)])
+    return subprocess.run(
+        ["sh", "-c", f"{command} {redirect}"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("redirect", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("arguments", [["--help"], ["init", "x.yaml"], ["models", "list"]], ids=str)
+def test_closed_streams_are_no_reason_for_a_traceback(arguments, redirect, tmp_path):
+    (tmp_path / "models").mkdir()
+    run = run_with(tmp_path, redirect, *arguments)
+    assert run.returncode == (2 if arguments[0] == "init" else 0)
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models", "list"], ["doctor"]], ids=str)
+def test_a_reader_that_is_gone_ends_the_command_quietly(arguments, tmp_path):
+    (tmp_path / "models").mkdir()
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "darkroom", *arguments]
+    run = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (run.returncode, run.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    "language", [{"LANG": "C"}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}]
+)
+def test_every_letter_can_be_printed_in_any_language(language, valid_job, tmp_path):
+    (tmp_path / "photos").mkdir()
+    job = valid_job.rename(tmp_path / "smørrebrød.yaml")
+    run = run_with(tmp_path, "", "lint", job.name, **language)
+    assert run.returncode == 0
+    assert run.stdout in ("smørrebrød.yaml: ok\n", "sm\\xf8rrebr\\xf8d.yaml: ok\n")
+    assert run.stderr == ""
+    assert run_with(tmp_path, "", "--help", **language).returncode == 0
 
 
 def test_the_reference_page_is_up_to_date():

@@ -1,9 +1,12 @@
 """`darkroom init`: what it writes loads, and nothing is overwritten."""
 
+import shlex
+
 import pytest
 
 from darkroom.commands import init as init_command
-from darkroom.commands.init import Kind, images_uri, name_of
+from darkroom.commands.init import Kind, name_of
+from darkroom.files import file_uri
 from darkroom.job_template import GPU, LAPTOP
 from darkroom_api.job import Precision, SubjectKind
 from darkroom_api.load import load_job
@@ -38,14 +41,89 @@ def test_another_base_model_gets_the_numbers_for_a_gpu(tmp_path, darkroom):
     assert job.spec.scale.precision is Precision.FP16
 
 
-def test_it_asks_on_a_terminal_for_what_the_flags_do_not_give(tmp_path, darkroom, monkeypatch):
+@pytest.fixture
+def terminal(monkeypatch):
     monkeypatch.setattr(init_command, "has_terminal", lambda: True)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_it_asks_on_a_terminal_for_what_the_flags_do_not_give(tmp_path, darkroom):
     file = tmp_path / "cup.yaml"
-    answers = "thing\nobject\ncoffee cup\nphotos/cup\n"
-    result = darkroom("init", file, input=answers)
+    result = darkroom("init", file, input="object\ncoffee cup\nphotos/cup\n")
     assert result.exit_code == 0, result.output
     subject = load_job(file).spec.subject
     assert (subject.kind, subject.class_noun) == (SubjectKind.OBJECT, "coffee cup")
+    assert "warning: spec.subject.images.uri: there is no folder" in result.stderr
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_wrong_answer_is_explained_and_only_that_is_asked_again(tmp_path, darkroom):
+    file = tmp_path / "ada.yaml"
+    answers = [
+        "thing", "", "person",
+        "a/b", "sks", "woman",
+        "https://example.com/ada", "photos",
+        "Ada!", "ada",
+        "next year", "2020-01-01T00:00:00Z", "2999-06-30T00:00:00Z",
+    ]  # fmt: skip
+    result = darkroom("init", file, input="\n".join(answers))
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines()[:-1] == [
+        '"thing" is not one of Object, Animal, Style, Person; choose one of them',
+        '"" is not one of Object, Animal, Style, Person; choose one of them',
+        '"a/b" has the wrong form; use a plain word, for example dog',
+        "must differ from classNoun; choose a rare token such as sks",
+        '"https://example.com/ada" has the wrong form; use s3://, gs://, pvc://CLAIM/path, file:PATH'
+        " or builtin:mascot",
+        '"Ada!" has the wrong form; use lower-case letters, digits, - and .',
+        '"next year" has the wrong form; write a time in UTC, for example 2027-06-30T00:00:00Z',
+        "the consent ended at 2020-01-01T00:00:00Z; ask the person again, and write when their new"
+        " consent ends",
+    ]
+    subject = load_job(file).spec.subject
+    assert (subject.kind, subject.class_noun) == (SubjectKind.PERSON, "woman")
+    assert subject.consent.expires == "2999-06-30T00:00:00Z"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_flags_that_are_wrong_are_said_before_anything_is_asked(tmp_path, darkroom):
+    result = darkroom("init", tmp_path / "cup.yaml", "--identifier", "SKS", input="")
+    assert result.exit_code == 1
+    assert 'spec.subject.identifier: "SKS" has the wrong form' in result.stderr
+    assert "What is the subject" not in result.stdout
+
+
+def test_what_to_type_next_is_quoted_for_the_shell(tmp_path, darkroom):
+    file = tmp_path / "my dog's.yaml"
+    result = darkroom("init", file, *ANIMAL)
+    assert [shlex.split(line)[-1] for line in result.stdout.splitlines()[1:]] == [str(file)] * 2
+
+
+def test_a_path_is_taken_where_a_uri_is_wanted(tmp_path, darkroom):
+    file = tmp_path / "jobs" / "rex.yaml"
+    file.parent.mkdir()
+    (tmp_path / "smørrebrød").mkdir()
+    paths = ("--base", tmp_path / "smørrebrød", "--output", tmp_path / "models")
+    result = darkroom("init", file, *ANIMAL, *paths)
+    assert result.exit_code == 0, result.output
+    assert "uri: file:../smørrebrød" in file.read_text()
+    assert load_job(file).spec.base_model.uri == "file:../smørrebrød"
+    assert load_job(file).spec.output.uri == "file:../models"
+    assert result.stderr == ""
+
+
+def test_a_path_that_no_text_can_hold_is_refused(tmp_path, darkroom):
+    result = darkroom("init", tmp_path / "rex.yaml", *ANIMAL, "--base", "b\udce5se")
+    assert result.exit_code == 1
+    assert "this path is not UTF-8; rename the folder" in result.stderr
+
+
+@pytest.mark.parametrize("noun", ["dog\nx: y", "dog # cat", "{dog}", "\x07"])
+def test_no_answer_changes_the_rest_of_the_file(noun, tmp_path, darkroom):
+    result = darkroom("init", tmp_path / "rex.yaml", *ANIMAL, "--class-noun", noun)
+    assert result.exit_code == 1
+    assert "spec.subject.classNoun: " in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_without_a_terminal_it_says_which_flag_is_missing(tmp_path, darkroom):
@@ -95,10 +173,10 @@ def test_words_that_mean_something_in_yaml_stay_words(noun, tmp_path, darkroom):
 
 
 def test_photos_are_relative_to_the_job_file(tmp_path):
-    assert images_uri(f"{tmp_path}/photos/rex", tmp_path / "jobs" / "rex.yaml") == (
+    assert file_uri(f"{tmp_path}/photos/rex", tmp_path / "jobs" / "rex.yaml") == (
         "file:../photos/rex"
     )
-    assert images_uri("pvc://photos/rex", tmp_path / "rex.yaml") == "pvc://photos/rex"
+    assert file_uri("pvc://photos/rex", tmp_path / "rex.yaml") == "pvc://photos/rex"
 
 
 @pytest.mark.parametrize("photos", ["https://example.com/rex", "hf://org/rex"])

@@ -1,16 +1,16 @@
 """`darkroom init`: writes a job file from flags and, on a terminal, from answers."""
 
-import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from darkroom.console import say
-from darkroom.files import check_writable, explained
-from darkroom.job_template import MINIATURE, Draft, render
+from darkroom.console import complain, say
+from darkroom.files import check_writable, explained, file_uri
+from darkroom.job_template import MINIATURE, render
 from darkroom.options import ForceOption, examples
 
 EXAMPLES = examples(
@@ -22,9 +22,6 @@ EXAMPLES = examples(
 
 Kind = Literal["Object", "Animal", "Style", "Person"]
 """`darkroom_api.job.SubjectKind` in a form that costs no import; a test holds them together."""
-
-_URI = re.compile(r"^[a-z0-9]+:")
-"""Also of an unknown scheme, which the job's own rules refuse with the known ones."""
 
 
 def init(
@@ -43,10 +40,12 @@ def init(
         str, typer.Option(help="Rare word that will stand for the subject.")
     ] = "sks",
     base: Annotated[
-        str, typer.Option(help="Base model: builtin:miniature or hf://ORG/NAME@COMMIT.")
+        str, typer.Option(help="Base model: builtin:miniature, a folder or hf://ORG/NAME@COMMIT.")
     ] = MINIATURE,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    output: Annotated[str, typer.Option(help="Root of the model registry.")] = "pvc://models",
+    output: Annotated[
+        str, typer.Option(help="Root of the model registry: a folder or a URI.")
+    ] = "pvc://models",
     consent_record: Annotated[
         str | None, typer.Option(help="ConfigMap with a Person's consent.")
     ] = None,
@@ -57,45 +56,33 @@ def init(
 ) -> None:
     """Write a commented job file.
 
-    On a terminal it asks for what the flags don't give. The numbers suit the base model: a CPU for
-    the miniature, one GPU for others.
+    On a terminal it asks for what the flags don't give, and says what is wrong with an answer. The
+    numbers suit the base model: a CPU for the miniature, one GPU for others.
     """
     check_writable([file], force=force)
-    kind = kind or _ask_kind()
-    class_noun = class_noun or _ask("--class-noun", "What is it, in an ordinary word (dog)?")
-    photos = photos or _ask("--photos", "In which folder are its pictures?")
-    if kind == "Person":
-        consent_record = consent_record or _ask(
-            "--consent-record", "Which ConfigMap records the person's consent?"
-        )
-        consent_expires = consent_expires or _ask(
-            "--consent-expires", "When does it end (2027-06-30T00:00:00Z)?"
-        )
-    draft = Draft(
-        name=name or name_of(file),
-        kind=kind,
-        identifier=identifier,
-        class_noun=class_noun,
-        images_uri=images_uri(photos, file),
-        base_uri=base,
-        output_uri=output,
-        max_steps=steps,
-        consent_record=consent_record,
-        consent_expires=consent_expires,
-    )
-    write_job(file, render(draft))
-    say(f"wrote {file}\nnext: darkroom lint {file}\n      darkroom train {file}")
+    from darkroom.commands.lint import lint_file
+    from darkroom.interview import complete
 
-
-def write_job(file: Path, text: str) -> None:
-    """Writes a job file if it is valid; raises JobFileError or CommandError else."""
-    import yaml
-
-    from darkroom_api.load import parse_job
-
-    parse_job(yaml.safe_load(text), source=str(file))
+    given = {
+        "name": name or name_of(file),
+        "kind": kind,
+        "identifier": identifier,
+        "class_noun": class_noun,
+        "images_uri": None if photos is None else file_uri(photos, file),
+        "base_uri": file_uri(base, file),
+        "output_uri": file_uri(output, file),
+        "max_steps": steps,
+        "consent_record": consent_record,
+        "consent_expires": consent_expires,
+    }
+    answers = {field: value for field, value in given.items() if value is not None}
+    draft = complete(answers, file, has_terminal=has_terminal())
     with explained(file, "written"):
-        file.write_text(text, encoding="utf-8")
+        file.write_text(render(draft), encoding="utf-8")
+    for finding in lint_file(file):  # folders that are not there yet
+        complain(str(finding))
+    quoted = shlex.quote(str(file))
+    say(f"wrote {file}\nnext: darkroom lint {quoted}\n      darkroom train {quoted}")
 
 
 def name_of(file: Path) -> str:
@@ -103,32 +90,6 @@ def name_of(file: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "-", file.stem.lower())[:40].strip("-") or "job"
 
 
-def images_uri(photos: str, file: Path) -> str:
-    """The URI of a folder of pictures, relative to the job file; a URI stays as it is."""
-    if _URI.match(photos):
-        return photos
-    return f"file:{os.path.relpath(photos, file.parent)}"
-
-
 def has_terminal() -> bool:
     """Whether there is somebody to ask."""
-    return sys.stdin.isatty()
-
-
-def _ask(flag: str, question: str) -> str:
-    if not has_terminal():
-        raise typer.BadParameter(f"give {flag}: there is no terminal to ask on")
-    return str(typer.prompt(question.rstrip("?"), prompt_suffix="? "))
-
-
-def _ask_kind() -> Kind:
-    answers: dict[str, Kind] = {
-        "object": "Object",
-        "animal": "Animal",
-        "style": "Style",
-        "person": "Person",
-    }
-    while True:
-        answer = _ask("--kind", "What is the subject: Object, Animal, Style or Person?").lower()
-        if answer in answers:
-            return answers[answer]
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -1,6 +1,7 @@
 """`darkroom train`: shows the plan, then trains and publishes a job on this machine."""
 
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -138,11 +139,11 @@ class TextReport:
         if entry is None:
             name = result.stop_signal.name if result.stop_signal else "a request"
             complain(f"stopped by {name} and saved at step {result.steps}; to go on:")
-            complain(f"  darkroom train {self._file}")
+            complain(f"  darkroom train {shlex.quote(str(self._file))}")
             return
         say(f"model {entry.model_id}, digest {entry.digest[:12]}, is in {_short(entry.folder)}")
         say("next:")
-        say(f"  darkroom serve --registry {_short(self._registry)}")
+        say(f"  darkroom serve --registry {shlex.quote(_short(self._registry))}")
         say(
             f'  darkroom generate "{self._prompt}" --model {entry.model_id}'
             f" --output {entry.name}.png"
