@@ -78,6 +78,12 @@ def render(draft: Draft) -> str:
     """The job file of a draft; `darkroom_api.load.parse_job` judges whether it is valid."""
     recipe = LAPTOP if draft.base_uri == MINIATURE else GPU
     steps = recipe.max_steps if draft.max_steps is None else draft.max_steps
+    ordinary = f"a {draft.class_noun}"
+    subject = f"{draft.identifier} {draft.class_noun}"
+    elsewhere = f"{subject} on the beach"
+    if draft.kind == "Style":
+        subject = f"{ordinary} in the style of {draft.identifier}"
+        elsewhere = f"a dog in the style of {draft.identifier}"
     return f"""\
 # What each field means: docs/job-file.md. Next: darkroom lint, then darkroom train.
 apiVersion: darkroom.dev/v1alpha1
@@ -117,9 +123,9 @@ spec:
   validation:  # pictures drawn on the way, to see how it goes
     everySteps: {max(1, steps // 2)}
     prompts:
-      - {_scalar(f"a photo of {draft.identifier} {draft.class_noun}")}
-      - {_scalar(f"a photo of {draft.identifier} {draft.class_noun} on the beach")}
-      - {_scalar(f"a photo of a {draft.class_noun}")}
+      - {_scalar(f"a photo of {subject}")}
+      - {_scalar(f"a photo of {elsewhere}")}
+      - {_scalar(f"a photo of {ordinary}")}
   output:
     uri: {_scalar(draft.output_uri)}  # root of the model registry; pvc://models is ./models here
 """

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from darkroom_api.words import counted
+
 if TYPE_CHECKING:
     from darkroom_trainer.driver.run import Prepared
 
@@ -95,9 +97,9 @@ def _class_images(prepared: "Prepared") -> str:
 
 def _steps(prepared: "Prepared") -> str:
     plan = prepared.plan
-    images = f"{plan.steps} of {plan.global_batch_size} photos each"
+    images = f"{plan.steps} of {counted(plan.global_batch_size, 'photo')} each"
     if plan.class_images:
-        images += f" and {plan.global_batch_size} class images"
+        images += f" and {counted(plan.global_batch_size, 'class image')}"
     if prepared.resumed_from is not None:
         images += f"; {plan.steps_left} left, from step {prepared.resumed_from} on"
     return images

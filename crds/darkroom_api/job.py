@@ -129,7 +129,8 @@ class Subject(ApiModel):
     """What is learnt, and the words that will call it up."""
 
     kind: SubjectKind
-    """What the subject is. There is no default, because `Person` has consequences."""
+    """What the subject is. There is no default, because `Person` has consequences; a `Style` is learnt
+    as "a photo of a CLASSNOUN in the style of IDENTIFIER"."""
 
     identifier: Annotated[
         str, StringConstraints(pattern=IDENTIFIER_PATTERN, min_length=1, max_length=32)
@@ -150,7 +151,12 @@ class Subject(ApiModel):
 
     @property
     def instance_prompt(self) -> str:
-        """The prompt of the instance images (DreamBooth, section 3.1: "a [identifier] [class noun]")."""
+        """The prompt of the instance images (DreamBooth, section 3.1: "a [identifier] [class noun]").
+
+        A style is no thing that could stand in a picture: it is how the picture was made.
+        """
+        if self.kind is SubjectKind.STYLE:
+            return f"a photo of a {self.class_noun} in the style of {self.identifier}"
         return f"a photo of {self.identifier} {self.class_noun}"
 
     @property

@@ -20,6 +20,7 @@ from darkroom_api.job import (
 from darkroom_api.names import API_VERSION, KIND
 from darkroom_api.rules import Rule
 from darkroom_api.status import DIGEST, METRIC_NAME, METRIC_VALUE
+from darkroom_api.words import counted
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _length(relation: str, key: str, unit: str) -> _Translate:
     def translate(error: ErrorDetails, context: dict[str, Any]) -> tuple[str, str]:
         count = len(error["input"])
         return (
-            f"has {count} {unit}; {relation} {context[key]}",
+            f"has {counted(count, unit)}; {relation} {context[key]}",
             "shorten it" if "most" in relation else "fill it",
         )
 
@@ -248,9 +249,9 @@ _TRANSLATIONS: Final[dict[str, _Translate]] = {
     "greater_than_equal": _bound("at least", "ge"),
     "less_than_equal": _bound("at most", "le"),
     "multiple_of": _bound("a multiple of", "multiple_of"),
-    "string_too_short": _length("it needs at least", "min_length", "characters"),
-    "string_too_long": _length("it may have at most", "max_length", "characters"),
-    "too_short": _length("it needs at least", "min_length", "items"),
-    "too_long": _length("it may have at most", "max_length", "items"),
+    "string_too_short": _length("it needs at least", "min_length", "character"),
+    "string_too_long": _length("it may have at most", "max_length", "character"),
+    "too_short": _length("it needs at least", "min_length", "item"),
+    "too_long": _length("it may have at most", "max_length", "item"),
     "date": _not_a_date,
 }

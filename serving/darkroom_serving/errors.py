@@ -11,6 +11,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from darkroom_api.words import counted
+
 INVALID_REQUEST: Final = "invalid_request_error"
 SERVER_ERROR: Final = "server_error"
 RATE_LIMIT: Final = "rate_limit_exceeded"
@@ -74,7 +76,9 @@ def not_ready(what: str) -> ApiError:
 
 def too_busy(waiting: int) -> ApiError:
     """As many requests wait as may."""
-    message = f"{waiting} requests are waiting already; try again in {RETRY_SECONDS} seconds"
+    message = (
+        f"{counted(waiting, 'request')} in the queue already; try again in {RETRY_SECONDS} seconds"
+    )
     return ApiError(429, message, None, RATE_LIMIT, RATE_LIMIT)
 
 

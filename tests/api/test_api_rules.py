@@ -212,3 +212,18 @@ def test_the_rules_of_the_crd_are_those_of_the_table(apiserver):
     assert [(rule["rule"], rule["message"], rule["fieldPath"]) for rule in spec_rules] == expected
     root_rules = apiserver.schema["x-kubernetes-validations"]
     assert [rule["rule"] for rule in root_rules] == [rule.cel for rule in NAME_RULES]
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt"),
+    [
+        ("Object", "a photo of sks drawing"),
+        ("Animal", "a photo of sks drawing"),
+        ("Style", "a photo of a drawing in the style of sks"),
+    ],
+)
+def test_a_style_has_a_prompt_of_its_own_and_the_class_stays_ordinary(small_job, kind, prompt):
+    small_job["spec"]["subject"] |= {"kind": kind, "identifier": "sks", "classNoun": "drawing"}
+    subject = parse_job(small_job).spec.subject
+    assert subject.instance_prompt == prompt
+    assert subject.class_prompt == "a photo of a drawing"

@@ -154,7 +154,7 @@ def test_more_than_a_config_map_holds_belongs_on_a_volume(job, photos, kubectl, 
     job.write_text(job.read_text().replace("resolution: 64", "resolution: 512"))
     done = darkroom("apply", job, "--photos", photos)
     assert done.exit_code == 1
-    assert "8 pictures of 512 pixels take" in done.stderr
+    assert "8 pictures of 512 pixels need" in done.stderr
     assert "put them on a volume and set spec.subject.images.uri: pvc://CLAIM" in done.stderr
     assert kubectl.calls == []
 

@@ -93,6 +93,19 @@ def test_flags_that_are_wrong_are_said_before_anything_is_asked(tmp_path, darkro
     assert "What is the subject" not in result.stdout
 
 
+def test_a_style_is_shown_by_its_prompts(tmp_path, darkroom):
+    file = tmp_path / "ink.yaml"
+    flags = ("--kind", "Style", "--class-noun", "drawing", "--photos", "builtin:mascot")
+    assert darkroom("init", file, *flags).exit_code == 0
+    spec = load_job(file).spec
+    assert spec.validation.prompts == (
+        "a photo of a drawing in the style of sks",
+        "a photo of a dog in the style of sks",
+        "a photo of a drawing",
+    )
+    assert spec.subject.instance_prompt == spec.validation.prompts[0]
+
+
 def test_what_to_type_next_is_quoted_for_the_shell(tmp_path, darkroom):
     file = tmp_path / "my dog's.yaml"
     result = darkroom("init", file, *ANIMAL)

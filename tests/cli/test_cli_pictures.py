@@ -131,3 +131,15 @@ def test_a_server_that_does_not_run_is_said(tmp_path, darkroom):
     result = darkroom("generate", "a dog", "--output", tmp_path / "dog.png", "--url", url)
     assert result.exit_code == 1
     assert result.stderr == f"can't reach {url}: is darkroom serve running there?\n"
+
+
+@pytest.mark.parametrize("name", ["dog.jpg", "dog.webp", "dog"])
+def test_a_suffix_of_another_format_is_refused(name, tmp_path, darkroom):
+    result = darkroom(
+        "generate", "a dog", "--output", tmp_path / name, "--url", "http://127.0.0.1:9"
+    )
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"--output: {tmp_path / name}: pictures are PNG files, which hold how they were made; name it"
+        f" {tmp_path / 'dog.png'}\n"
+    )

@@ -65,7 +65,7 @@ def test_a_client_that_leaves_stops_its_drawing_and_makes_room(studio, engine, c
     async def leave_and_come_back():
         task = asyncio.create_task(studio.draw(request_of()))
         await asyncio.to_thread(engine.started.wait)
-        with pytest.raises(ApiError, match="1 requests are waiting already"):
+        with pytest.raises(ApiError, match="1 request in the queue already"):
             await studio.draw(request_of())
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -219,7 +219,7 @@ def test_the_head_needs_no_gpus_of_its_own(make_job, tmp_path):
     assert prepare(job, options).task.threads is None
     lacking = Machine(cpus=2, memory_bytes=1 << 30, gpus=1)
     options = RunOptions(job_folder=tmp_path, work_dir=tmp_path / "work", workers_machine=lacking)
-    with pytest.raises(TrainerError, match="2 GPUs are asked for"):
+    with pytest.raises(TrainerError, match="the job needs 2 GPUs"):
         prepare(job, options)
 
 

@@ -47,8 +47,18 @@ def test_a_prompt_that_is_cut_is_warned_about(make_job, plan_of, tmp_path):
 
 def test_too_many_gpus_are_refused(make_job, plan_of, tmp_path):
     job = make_job(tmp_path, scale={"gpusPerWorker": 1, "workers": 2})
-    with pytest.raises(TrainerError, match="2 GPUs are asked for and this machine has 0"):
+    with pytest.raises(TrainerError, match="the job needs 2 GPUs and this machine has 0"):
         plan_of(job)
+
+
+def test_one_of_a_kind_is_said_in_the_singular(make_job, plan_of, tmp_path):
+    with pytest.raises(TrainerError, match="the job needs 1 GPU and this machine has 0"):
+        plan_of(make_job(tmp_path, scale={"gpusPerWorker": 1}))
+    one = dataclasses.replace(LAPTOP, cpus=1)
+    assert (
+        "2 workers share 1 CPU core"
+        in plan_of(make_job(tmp_path, scale={"workers": 2}), one).warnings
+    )
 
 
 @pytest.mark.parametrize(

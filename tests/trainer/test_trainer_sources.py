@@ -1,7 +1,10 @@
 """A base model is known to be usable before anything is loaded, or refused with what to do."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -107,3 +110,55 @@ def test_what_only_a_cluster_has_is_refused_on_a_laptop(tmp_path):
 def test_prompts_are_counted_in_tokens(base):
     found = inspect_base("file:base", base)
     assert count_tokens(found, ["a dog", "a" * 30]) == {"a dog": 6, "a" * 30: 32}
+
+
+def hub(tmp_path, code, **environment):
+    """Looks for a model on the Hub with an environment of its own; what is printed, on both streams."""
+    script = f"""
+from pathlib import Path
+from darkroom_trainer.inputs.base_model import find_base
+{code}
+try:
+    find_base("hf://org/name@{"0" * 40}", Path("."), Path("downloads"))
+except ValueError as error:
+    print(error.reason, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=str
+)
+def test_a_hub_that_can_not_be_reached_is_asked_once_and_said_in_one_line(tmp_path, environment):
+    assert hub(tmp_path, "", **environment) == (
+        f"BaseModelUnreachable spec.baseModel.uri: hf://org/name@{'0' * 40} is not on this machine and"
+        " the Hub can't be reached; connect to the internet once, or copy the model here and set"
+        " file:PATH\n"
+    )
+
+
+def test_a_model_that_was_downloaded_before_needs_no_hub(base, tmp_path):
+    shutil.copytree(base, tmp_path / "downloads" / "org--name" / ("0" * 40))
+    assert hub(tmp_path, "", HF_ENDPOINT="http://127.0.0.1:9") == ""
+
+
+def test_a_download_that_fills_the_disk_says_so(tmp_path):
+    code = """
+import huggingface_hub
+from darkroom_trainer.inputs import base_model
+def fill(*arguments, **options):
+    raise OSError(28, "No space left on device")
+huggingface_hub.snapshot_download = fill
+base_model._hub_is_away = lambda repository, commit: False
+"""
+    assert hub(tmp_path, code).startswith(
+        "DiskFull spec.baseModel.uri: the disk of downloads is full; hf://org/name@"
+    )

@@ -115,6 +115,17 @@ def test_a_checkpoint_of_an_earlier_version_has_its_numbers_as_text_and_is_gone_
         planned(make_job(tmp_path, training={"learningRate": "2e-3"}))
 
 
+def test_a_style_that_was_trained_as_a_thing_is_another_training(
+    make_job, tmp_path, planned, trained_to
+):
+    style = make_job(tmp_path, subject={"kind": "Style"})
+    trained_to(style, 2, lambda fields: {k: fields[k] for k in fields if k != "subject.kind"})
+    with pytest.raises(TrainerError, match=r"^spec\.subject\.kind: .* and the job says 'Style'"):
+        planned(style)
+    trained_to(make_job(tmp_path, name="thing"), 2)
+    assert planned(make_job(tmp_path, name="thing", subject={"kind": "Object"})).resumed_from == 2
+
+
 def test_every_decimal_number_that_fixes_a_training_is_compared_as_a_number(make_job, tmp_path):
     spec = job_schema()["properties"]["spec"]["properties"]
     decimals = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from darkroom.errors import CommandError
 from darkroom.files import explained
 from darkroom_api.pictures import MAX_FILE_BYTES, UnfitPictureError, decode_picture
+from darkroom_api.words import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +56,7 @@ def read_photos(folder: Path, resolution: int) -> Photos:
         raise CommandError("\n".join([*problems, "correct these pictures, or take them away"]))
     if len(files) < MIN_PHOTOS:
         raise CommandError(
-            f"--photos: {folder} holds {len(files)} pictures; {MIN_PHOTOS} or more are needed"
+            f"--photos: {folder} holds {counted(len(files), 'picture')}; {MIN_PHOTOS} or more are needed"
         )
     photos = Photos(files)
     if photos.size > MAX_BYTES:
@@ -106,7 +107,7 @@ def _shrunk(picture: "Image.Image", resolution: int) -> "Image.Image":
 def _too_large(photos: Photos, resolution: int) -> str:
     room = MAX_BYTES * len(photos.files) // photos.size
     return (
-        f"--photos: {len(photos.files)} pictures of {resolution} pixels take"
+        f"--photos: {counted(len(photos.files), 'picture')} of {resolution} pixels need"
         f" {photos.size / 2**20:.1f} MiB, and a ConfigMap holds 1 MiB; give about {room} of them,"
         " or put them on a volume and set spec.subject.images.uri: pvc://CLAIM/path"
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from darkroom.console import complain, print_json, say
+from darkroom.errors import CommandError
 from darkroom.files import check_writable, explained, numbered
 from darkroom.options import DEFAULT_URL, ForceOption, JsonOption, UrlOption, examples
 
@@ -48,6 +49,11 @@ def generate(
 
     paths = numbered(output, n)
     check_writable(paths, force=force)
+    if output.suffix.lower() != ".png":
+        raise CommandError(
+            f"--output: {output}: pictures are PNG files, which hold how they were made; name it"
+            f" {output.with_suffix('.png')}"
+        )
     given = {
         "model": model,
         "n": n,

@@ -81,6 +81,7 @@ def _quiet_libraries() -> None:
     """Workers inherit this: their libraries' remarks and bars would tear ours."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 def _fan_out(listeners: list[Callable[["Progress"], None]]) -> Callable[["Progress"], None]:

@@ -9,6 +9,7 @@ from typing import Final
 
 from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
 from darkroom_api.status import Reason
+from darkroom_api.words import counted
 from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base_model import BaseModel
@@ -217,7 +218,7 @@ def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) 
     if gpus > machine.gpus:
         raise TrainerError(
             Reason.NOT_ENOUGH_GPUS,
-            f"spec.scale: {gpus} GPUs are asked for and this machine has {machine.gpus}",
+            f"spec.scale: the job needs {counted(gpus, 'GPU')} and this machine has {machine.gpus}",
             "set gpusPerWorker: 0 and precision: FP32 to train on CPUs, or lower workers",
         )
 
@@ -230,7 +231,7 @@ def _warn_about_inputs(
 ) -> list[str]:
     warnings = [f"{bad.name} is not used: it {bad.reason}" for bad in photos.quarantined]
     warnings += [
-        f"the prompt {prompt[:60]!r} has {count} tokens; the base model reads the first"
+        f"the prompt {prompt[:60]!r} has {counted(count, 'token')}; the base model reads the first"
         f" {base.max_tokens} and ignores the rest"
         for prompt, count in prompt_tokens.items()
         if count > base.max_tokens
@@ -275,7 +276,8 @@ def _warn_about_machine(job: PersonalizationJob, memory_bytes: int, machine: Mac
             " batch or a higher zeroStage"
         )
     if scale.workers > machine.cpus:
-        warnings.append(f"{scale.workers} workers share {machine.cpus} CPU cores")
+        cores = counted(machine.cpus, "CPU core")
+        warnings.append(f"{scale.workers} workers share {cores}")
     if scale.precision is Precision.BF16:
         warnings.append("BF16 is slow on CPUs without AMX or AVX512: FP32 is usually faster")
     return warnings

@@ -3,6 +3,7 @@
 Imports no torch: configurations are JSON, and a safetensors header tells how many parameters it has.
 """
 
+import errno
 import json
 import os
 import struct
@@ -61,6 +62,9 @@ PREDICTION_TYPES: Final = ("epsilon", "v_prediction")
 
 DOWNLOAD_PATTERNS: Final = (MODEL_INDEX, "*/*.json", "*/merges.txt", "*/*.safetensors")
 SKIPPED_PATTERNS: Final = ("*.fp16.*", "*.non_ema.*", "*.bf16.*")
+
+HUB_SECONDS: Final = 10.0
+"""How long the Hub may take to answer."""
 
 _MODEL_FILES: Final = (".json", ".txt", ".safetensors")
 """Endings of the files that count as the model's content."""
@@ -183,31 +187,60 @@ def count_tokens(base: BaseModel, prompts: Iterable[str]) -> dict[str, int]:
 
 
 def _download(uri: str, downloads: Path) -> Path:
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     repository, _, commit = uri.removeprefix("hf://").partition("@")
+    folder = downloads / repository.replace("/", "--") / commit
     try:
-        folder = snapshot_download(
+        if _hub_is_away(repository, commit):
+            return _downloaded_before(uri, folder)
+        snapshot_download(
             repository,
             revision=commit,
-            local_dir=downloads / repository.replace("/", "--") / commit,
+            local_dir=folder,
             allow_patterns=list(DOWNLOAD_PATTERNS),
             ignore_patterns=list(SKIPPED_PATTERNS),
         )
-    except LocalEntryNotFoundError as error:
+    except (HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TrainerError(
+                Reason.DISK_FULL,
+                f"spec.baseModel.uri: the disk of {downloads} is full; {uri} is not complete there",
+                "free some space and run it again: what is there is not downloaded again",
+            ) from error
         raise TrainerError(
             Reason.BASE_MODEL_UNREACHABLE,
-            f"spec.baseModel.uri: {uri} is not on this machine and the Hub can't be reached",
-            "connect to the internet once, or copy the model here and set file:PATH",
-        ) from error
-    except (HfHubHTTPError, OSError) as error:
-        raise TrainerError(
-            Reason.BASE_MODEL_UNREACHABLE,
-            f"spec.baseModel.uri: {uri} can't be downloaded: {error}",
+            f"spec.baseModel.uri: {uri} can't be downloaded: {' '.join(str(error).split())}",
             "check the name and the commit; for a gated model log in with `hf auth login`",
         ) from error
-    return Path(folder)
+    return folder
+
+
+def _downloaded_before(uri: str, folder: Path) -> Path:
+    if folder.is_dir():
+        return folder
+    raise TrainerError(
+        Reason.BASE_MODEL_UNREACHABLE,
+        f"spec.baseModel.uri: {uri} is not on this machine and the Hub can't be reached",
+        "connect to the internet once, or copy the model here and set file:PATH",
+    )
+
+
+def _hub_is_away(repository: str, commit: str) -> bool:
+    """Whether the Hub can't be reached: asked once, because a download tries for half a minute.
+
+    Raises HfHubHTTPError when it answers that the model isn't there, or not for this user.
+    """
+    from httpx2 import TransportError
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        HfApi().model_info(repository, revision=commit, timeout=HUB_SECONDS)
+    except (TransportError, OfflineModeIsEnabled):
+        return True
+    return False
 
 
 def _unusable(uri: str, what: str, hint: str | None = None) -> TrainerError:

@@ -30,8 +30,9 @@ from darkroom_api.integrity import (
     seal,
     verify,
 )
-from darkroom_api.job import ObjectMeta, PersonalizationJobSpec
+from darkroom_api.job import ObjectMeta, PersonalizationJobSpec, SubjectKind
 from darkroom_api.status import Reason
+from darkroom_api.words import counted
 from darkroom_trainer.errors import TrainerError
 
 logger = logging.getLogger(__name__)
@@ -71,9 +72,12 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
     is in the `TrainState`. Numbers are numbers: "3e-4" and "0.0003" are the same training.
     """
     wire = spec.model_dump(mode="json", by_alias=True)
+    subject = ["identifier", "classNoun"]
+    if spec.subject.kind is SubjectKind.STYLE:  # which has another prompt
+        subject.append("kind")
     kept = {
         "baseModel": wire["baseModel"],
-        "subject": {key: wire["subject"][key] for key in ("identifier", "classNoun")},
+        "subject": {key: wire["subject"][key] for key in subject},
         "priorPreservation": wire["priorPreservation"],
         "training": {key: wire["training"][key] for key in wire["training"] if key != "maxSteps"},
         "scale": {
@@ -163,8 +167,8 @@ def refuse_other_run(
     if state.world_size != spec.scale.workers:
         raise TrainerError(
             Reason.WORLD_SIZE_CHANGED,
-            f"spec.scale.workers: the checkpoint of step {step} was written by {state.world_size}"
-            f" workers and the job has {spec.scale.workers}",
+            f"spec.scale.workers: the checkpoint of step {step} was written by"
+            f" {counted(state.world_size, 'worker')} and the job has {spec.scale.workers}",
             f"set it to {state.world_size}, or {fresh}",
         )
     if state.spec_digest != numerics_digest(spec):
@@ -205,7 +209,8 @@ def begin_checkpoint(partial: Path, spec: PersonalizationJobSpec) -> None:
     """Makes the folders of a new checkpoint, so that no rank has to, and notes the numerics."""
     discard(partial)
     (partial / DEEPSPEED_FOLDER).mkdir(parents=True)
-    (partial / NUMERICS_FILE).write_text(json.dumps(numerics(spec), indent=1), encoding="utf-8")
+    text = json.dumps(numerics(spec), indent=1, ensure_ascii=False)
+    (partial / NUMERICS_FILE).write_text(text, encoding="utf-8")
 
 
 def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep: int) -> Path:

@@ -13,7 +13,7 @@ CARD_FILE: Final = "README.md"
 _BODY: Final = """
 # {name}
 
-A text-to-image model that knows one subject: write **{instance_prompt}** to draw it. It was made from
+A text-to-image model that knows one {what}: write **{instance_prompt}** to draw it. It was made from
 {base} with [DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom.
 {picture}
 ```python
@@ -40,7 +40,7 @@ pipeline("{instance_prompt}").images[0]
 ## Limits and licence
 
 It inherits the abilities, the biases and the licence of its base model. It was trained on a few pictures
-of one subject: it may fail at poses and places that they do not suggest.{consent}
+of one {what}: it may fail at poses and places that they do not suggest.{consent}
 """
 
 _CONSENT: Final = """
@@ -78,6 +78,7 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
     prior = spec.prior_preservation
     return {
         "name": job.metadata.name,
+        "what": "style" if spec.subject.kind is SubjectKind.STYLE else "subject",
         "base": base.uri,
         "base_digest": base.digest,
         "instance_prompt": spec.subject.instance_prompt,
