@@ -195,7 +195,10 @@ def _read_text(path: Path, source: str) -> str:
             raise _whole_file(source, "is larger than 1 MiB", "is this a job file?")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise _whole_file(source, "does not exist", "write one with: darkroom init") from None
+        fix = "write one with: darkroom init"
+        if not path.parent.is_dir():
+            fix = f"there is no folder {path.parent}: was it moved or removed?"
+        raise _whole_file(source, "does not exist", fix) from None
     except OSError as error:
         why = f"can't be read: {error.strerror}"
         raise _whole_file(source, why, "check path and rights") from error

@@ -214,3 +214,10 @@ def test_letters_of_other_languages_are_shown_as_they_are(small_job, tmp_path):
     path.write_text(yaml.safe_dump(small_job, allow_unicode=True), encoding="utf-8")
     with pytest.raises(JobFileError, match='identifier: "smørrebrød" has the wrong form'):
         load_job(path)
+
+
+def test_a_job_file_in_a_folder_that_is_gone_is_said(tmp_path):
+    with pytest.raises(
+        JobFileError, match=r"job\.yaml: does not exist; there is no folder .*gone: was"
+    ):
+        load_job(tmp_path / "gone" / "job.yaml")

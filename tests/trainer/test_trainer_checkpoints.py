@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import tempfile
 from functools import partial
@@ -261,3 +262,14 @@ def test_the_numerics_are_written_beside_the_state_for_people(tmp_path, write):
     assert numbers["training.learningRate"] == 0.001
     shutil.rmtree(tmp_path / "checkpoints")
     assert newest_step(tmp_path) == (None, [])
+
+
+def test_a_clock_that_jumps_backwards_changes_nothing_about_which_checkpoint_is_newest(
+    tmp_path, write
+):
+    for number, step in enumerate((2, 4, 6)):
+        folder = write(step, keep=2)
+        for path in (folder, *folder.rglob("*")):
+            os.utime(path, (1e9 - number, 1e9 - number))
+    assert newest_step(tmp_path) == (6, [])
+    assert not checkpoint.checkpoint_folder(tmp_path, 2).exists()

@@ -3,7 +3,9 @@
 import errno
 import socket
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -46,6 +48,21 @@ def test_steps_carry_losses_and_a_time_to_the_end(writer):
     assert (latest.step, latest.max_steps, latest.losses) == (3, 10, LOSSES)
     assert latest.eta_seconds > 0
     assert latest.images_per_second > 0
+
+
+def test_a_clock_that_jumps_backwards_changes_no_rate_and_hides_no_step(
+    tmp_path, writer, monkeypatch
+):
+    times = iter(datetime(2026, 1, 30 - day, tzinfo=UTC) for day in range(29))
+    backwards = SimpleNamespace(now=lambda zone: next(times))
+    monkeypatch.setattr("darkroom_trainer.progress.snapshot.datetime", backwards)
+    for step in (1, 2, 3):
+        writer.step(step, losses=LOSSES, images=8, learning_rate=1e-4, grad_norm=1.0)
+    writer.checkpointed(3)
+    found = read_progress(tmp_path / "progress.json")
+    assert (found.step, found.last_checkpoint_step) == (3, 3)
+    assert found.eta_seconds > 0
+    assert found.images_per_second > 0
 
 
 def test_class_images_are_counted(writer):
