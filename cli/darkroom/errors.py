@@ -12,7 +12,8 @@ def explanation(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name:  # the command alone was installed
         return f"{error.name} is not installed; run make setup (darkroom doctor looks for the rest)"
     if _folder_is_gone():
-        return f"{error}\nthe current folder was removed: go to another one with cd, and repeat"
+        what = "" if isinstance(error, FileNotFoundError) else f"{error}\n"
+        return f"{what}the current folder was removed: go to another one with cd, and repeat"
     return str(error) if isinstance(error, _expected_errors()) else None
 
 

@@ -220,5 +220,32 @@ def test_every_letter_can_be_printed_in_any_language(language, valid_job, tmp_pa
     assert run_with(tmp_path, "", "--help", **language).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["init", "x.yaml", "--kind", "Animal", "--class-noun", "dog", "--photos", "photos"],
+        ["train", "x.yaml"],
+        ["doctor"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_current_folder_that_was_removed_is_said(arguments, tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    command = shlex.join([sys.executable, "-m", "darkroom", *arguments])
+    run = subprocess.run(
+        ["sh", "-c", f'rmdir "$PWD"; exec {command}'],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    last = "the current folder was removed: go to another one with cd, and repeat"
+    assert run.stderr.splitlines()[-1] == last
+    assert "Traceback" not in run.stderr
+    assert "Errno" not in run.stderr
+
+
 def test_the_reference_page_is_up_to_date():
     assert reference.TARGET.read_text() == reference.render(), "run python -m darkroom.reference"
