@@ -9,6 +9,7 @@ from darkroom.plan_view import plan_json, plan_table
 from darkroom_api.artifact import TrainState
 from darkroom_api.crd import job_schema
 from darkroom_api.fields import DECIMAL_PATTERN
+from darkroom_trainer.driver.disk import bytes_below, loads
 from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.photos import load_photos
@@ -70,6 +71,25 @@ def test_a_job_that_was_begun_has_the_rest_to_do(make_job, tmp_path, planned, tr
     assert resumed.plan.estimated_seconds < fresh.plan.estimated_seconds
     assert "; 2 left, from step 2 on" in shown(resumed)
     assert plan_json(resumed)["steps_left"] == 2
+
+
+def test_checkpoints_that_are_there_already_need_no_more_room(
+    make_job, tmp_path, planned, trained_to
+):
+    job = make_job(tmp_path, training={"maxSteps": 20}, checkpoint={"everySteps": 2, "keep": 2})
+    fresh = planned(job)
+    assert fresh.plan.checkpoints_more == 3  # two to keep, and one more while it is written
+    trained_to(job, 2)
+    assert planned(job).plan.checkpoints_more == 2
+    trained_to(job, 4)
+    assert planned(job).plan.checkpoints_more == 1
+
+    task = planned(job).task
+    (of_resumed, *_), (of_restarted, *_) = (
+        loads(task, fresh.plan, restart=restart) for restart in (False, True)
+    )
+    freed = bytes_below(task.run_folder / checkpoint.CHECKPOINTS)
+    assert of_resumed.size_bytes - of_restarted.size_bytes == freed > 0
 
 
 def test_a_finished_job_has_nothing_to_do_and_names_its_model(

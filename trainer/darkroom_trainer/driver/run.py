@@ -20,7 +20,6 @@ from darkroom_trainer.driver.plan import TrainingPlan, make_plan
 from darkroom_trainer.driver.published import published_model
 from darkroom_trainer.driver.ray_run import CONTINUE, RayRun
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.inputs.base_model import count_tokens, find_base, find_images, find_local
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
@@ -213,7 +212,9 @@ def train(
 def _with_true_advice(error: TrainerError, task: WorkerTask) -> TrainerError:
     """The error, whose fix says besides what the same command would continue from."""
     found, _ = checkpoint.newest_checkpoint(task.run_folder, task.job.metadata)
-    rest = "nothing was saved yet" if found is None else f"it continues from step {found.state.step}"
+    rest = (
+        "nothing was saved yet" if found is None else f"it continues from step {found.state.step}"
+    )
     return TrainerError(
         error.reason, error.message, error.fix.replace(CONTINUE, f"{CONTINUE}: {rest}")
     )
