@@ -34,13 +34,13 @@ from darkroom_api.times import format_time, parse_time
 from darkroom_operator.decisions import attempts, conditions, progress
 from darkroom_operator.decisions.acceptance import objection
 from darkroom_operator.decisions.actions import Decision
-from darkroom_operator.decisions.draft import Course, Moment, earliest, over, queued, stops
+from darkroom_operator.decisions.draft import Context, Draft, earliest, over, queued, stops
 from darkroom_operator.decisions.events import events_between
 from darkroom_operator.decisions.failures import Finding, cause_of
 from darkroom_operator.decisions.finished import after_the_end, deletion, time_to_live
-from darkroom_operator.decisions.next_attempt import between_attempts
+from darkroom_operator.decisions.next_attempt import without_open_attempt
 from darkroom_operator.decisions.observed import Observed, Run, RunState
-from darkroom_operator.decisions.open_attempt import in_attempt, starting_trouble
+from darkroom_operator.decisions.open_attempt import starting_trouble, with_open_attempt
 from darkroom_operator.decisions.refusals import held_back, told
 from darkroom_operator.decisions.write_pacing import paced
 from darkroom_operator.settings import Settings
@@ -48,83 +48,83 @@ from darkroom_operator.settings import Settings
 
 def decide(observed: Observed, now: datetime, settings: Settings) -> Decision:
     """The status of a job and what is to be done."""
-    job, moment = observed.job, Moment(observed, now, settings)
+    job, context = observed.job, Context(observed, now, settings)
     if job.deleting:
-        return held_back(deletion(moment), observed, now, settings)
+        return held_back(deletion(context), observed, now, settings)
     if job.status.is_over:
         return held_back(after_the_end(observed, now), observed, now, settings)
-    course = _course(moment)
+    draft = _draft(context)
     situation = replace(
-        told(course.situation, course.actions, observed),
-        unsaved=progress.unsaved(course.status, observed.report),
+        told(draft.situation, draft.actions, observed),
+        unsaved=progress.unsaved(draft.status, observed.report),
     )
-    status = conditions.with_conditions(course.status, situation, job.generation, now)
+    status = conditions.with_conditions(draft.status, situation, job.generation, now)
     status = conditions.claimed(status, job.status, settings.identity)
-    again = earliest(now, course.again)
+    again = earliest(now, draft.again)
     again_after = again - now if again is not None else None
-    if course.situation.outcome is not ConditionStatus.UNKNOWN:
+    if draft.situation.outcome is not ConditionStatus.UNKNOWN:
         status = status.model_copy(update={"completion_time": format_time(now)})
         again_after = time_to_live(job)  # our own write is no news that would bring the job back
     decision = Decision(
         status=status if status != job.status else None,
-        actions=course.actions,
+        actions=draft.actions,
         events=events_between(job.status, status),
         again_after=again_after,
     )
     return paced(held_back(decision, observed, now, settings), observed, now, settings)
 
 
-def _course(moment: Moment) -> Course:
-    job = moment.observed.job
-    status = progress.absorbed(job.status, moment.observed.report)
-    refusal = objection(moment.observed, moment.now, moment.settings)
+def _draft(context: Context) -> Draft:
+    job = context.observed.job
+    status = progress.absorbed(job.status, context.observed.report)
+    refusal = objection(context.observed, context.now, context.settings)
     # What was accepted once goes on: a consent that expires later does not end a training.
     if job.spec is None or (refusal is not None and status.newest_attempt is None):
         assert refusal is not None
-        return Course(status, over(refusal, objection=refusal))
+        return Draft(status, over(refusal, objection=refusal))
     attempt = status.current_attempt
     if attempt is None:
-        return between_attempts(moment, job.spec, status)
-    status = _with_queue_time(moment, attempt, status)
-    if (ended := _end_of(moment, job.spec, attempt, status)) is not None:
-        return _close(moment, job.spec, status, ended)
-    course = in_attempt(moment, attempt, status)
+        return without_open_attempt(context, job.spec, status)
+    status = _with_queue_time(context, attempt, status)
+    if (ended := _end_of(context, job.spec, attempt, status)) is not None:
+        return _close(context, job.spec, status, ended)
+    draft = with_open_attempt(context, attempt, status)
     return replace(
-        course,
-        again=earliest(moment.now, course.again, *_limits(moment, job.spec, attempt, status)),
+        draft,
+        again=earliest(context.now, draft.again, *_limits(context, job.spec, attempt, status)),
     )
 
 
 def _end_of(
-    moment: Moment,
+    context: Context,
     spec: PersonalizationJobSpec,
     attempt: Attempt,
     status: PersonalizationJobStatus,
 ) -> Finding | None:
     """Why an open attempt is over; None while it goes on."""
-    run, policy = moment.observed.run(attempt.name), spec.run_policy
+    run, policy = context.observed.run(attempt.name), spec.run_policy
     if run is not None and run.state is RunState.SUCCEEDED:
         return Finding(Reason.COMPLETED, "the model is published")
     if run is not None and run.state.is_over:
-        return _failure(moment.observed, run)
+        return _failure(context.observed, run)
     if policy.suspend:
         return Finding(Reason.SUSPENDED, "runPolicy.suspend is true")
     limit = policy.active_deadline_seconds
-    if limit is not None and attempts.active_seconds(status, moment.now) >= limit:
+    if limit is not None and attempts.active_seconds(status, context.now) >= limit:
         return Finding(Reason.DEADLINE_EXCEEDED, f"it was active for {limit} s")
-    moved = progress.last_advance(status, moment.observed.report)
+    moved = progress.last_advance(status, context.observed.report)
     patience = timedelta(seconds=policy.progress_deadline_seconds)
-    start_limit = _start_limit(moment, spec, attempt, run, status)
-    if run is not None and start_limit is not None and moment.now >= start_limit:
-        return _not_started(moment.observed, spec, run)
+    start_limit = _start_limit(context, spec, attempt, run, status)
+    if run is not None and start_limit is not None and context.now >= start_limit:
+        return _not_started(context.observed, spec, run)
     running = run is not None and run.state is RunState.RUNNING
-    if running and moved is not None and moment.now >= moved + patience:
+    if running and moved is not None and context.now >= moved + patience:
         return Finding(Reason.NO_PROGRESS, f"no step for {policy.progress_deadline_seconds} s")
     return None
 
 
 def _start_limit(
-    moment: Moment,
+    context: Context,
     spec: PersonalizationJobSpec,
     attempt: Attempt,
     run: Run | None,
@@ -136,12 +136,12 @@ def _start_limit(
     """
     if run is None or run.state is not RunState.STARTING:
         return None
-    moved = progress.last_advance(status, moment.observed.report)
+    moved = progress.last_advance(status, context.observed.report)
     since = (
         parse_time(attempt.start_time),
         run.created,
         moved,
-        *_waits_since(moment, status, moved),
+        *_waits_since(context, status, moved),
     )
     return max(time for time in since if time is not None) + timedelta(
         seconds=spec.run_policy.start_deadline_seconds
@@ -149,18 +149,18 @@ def _start_limit(
 
 
 def _waits_since(
-    moment: Moment, status: PersonalizationJobStatus, moved: datetime | None
+    context: Context, status: PersonalizationJobStatus, moved: datetime | None
 ) -> Iterator[datetime]:
     """When the job got its quota, and when it last ceased to run; now, where the status says otherwise."""
     quota = status.condition(ConditionType.QUOTA_RESERVED)
     started = status.condition(ConditionType.STARTED)
     if quota is not None:
         has_quota = quota.status is ConditionStatus.TRUE
-        yield parse_time(quota.last_transition_time) if has_quota else moment.now
+        yield parse_time(quota.last_transition_time) if has_quota else context.now
     if started is not None and started.status is not ConditionStatus.TRUE:
         yield parse_time(started.last_transition_time)
     elif started is not None and moved is None:
-        yield moment.now
+        yield context.now
 
 
 def _not_started(observed: Observed, spec: PersonalizationJobSpec, run: Run) -> Finding:
@@ -184,47 +184,47 @@ def _failure(observed: Observed, run: Run) -> Finding:
 
 
 def _close(
-    moment: Moment,
+    context: Context,
     spec: PersonalizationJobSpec,
     status: PersonalizationJobStatus,
     ended: Finding,
-) -> Course:
+) -> Draft:
     """Ends the attempt, and the job with it or not."""
-    reported = progress.last_advance(status, moment.observed.report) is not None
-    status = attempts.closed(status, ended.reason, spec.scale, moment.now, reported=reported)
-    waits = queued(moment.observed, moment.observed.run(status.attempts[-1].name))
+    reported = progress.last_advance(status, context.observed.report) is not None
+    status = attempts.closed(status, ended.reason, spec.scale, context.now, reported=reported)
+    waits = queued(context.observed, context.observed.run(status.attempts[-1].name))
     if ended.reason is Reason.COMPLETED:
         situation = replace(over(ended, outcome=ConditionStatus.TRUE), queued=waits)
-        return Course(status, situation)
+        return Draft(status, situation)
     if ended.reason.is_terminal:
-        return Course(status, replace(over(ended), queued=waits), stops(moment.observed))
-    return between_attempts(moment, spec, status, ended)
+        return Draft(status, replace(over(ended), queued=waits), stops(context.observed))
+    return without_open_attempt(context, spec, status, ended)
 
 
 def _with_queue_time(
-    moment: Moment, attempt: Attempt, status: PersonalizationJobStatus
+    context: Context, attempt: Attempt, status: PersonalizationJobStatus
 ) -> PersonalizationJobStatus:
-    """Counts the time in the queue, at the moment when the wait is over."""
+    """Counts the time in the queue, when the wait is over."""
     before = status.condition(ConditionType.QUOTA_RESERVED)
-    waits = queued(moment.observed, moment.observed.run(attempt.name))
+    waits = queued(context.observed, context.observed.run(attempt.name))
     if before is None or before.status is ConditionStatus.TRUE or waits:
         return status
-    waited = moment.now - parse_time(before.last_transition_time)
+    waited = context.now - parse_time(before.last_transition_time)
     return attempts.waited(status, max(0, int(waited / timedelta(seconds=1))))
 
 
 def _limits(
-    moment: Moment,
+    context: Context,
     spec: PersonalizationJobSpec,
     attempt: Attempt,
     status: PersonalizationJobStatus,
 ) -> Iterator[datetime | None]:
     """When the deadlines of an open attempt come, if nothing happens until then."""
-    policy, run = spec.run_policy, moment.observed.run(attempt.name)
-    moved = progress.last_advance(status, moment.observed.report)
+    policy, run = spec.run_policy, context.observed.run(attempt.name)
+    moved = progress.last_advance(status, context.observed.report)
     if moved is not None:
         yield moved + timedelta(seconds=policy.progress_deadline_seconds)
     if policy.active_deadline_seconds is not None:
-        left = policy.active_deadline_seconds - attempts.active_seconds(status, moment.now)
-        yield moment.now + timedelta(seconds=left)
-    yield _start_limit(moment, spec, attempt, run, status)
+        left = policy.active_deadline_seconds - attempts.active_seconds(status, context.now)
+        yield context.now + timedelta(seconds=left)
+    yield _start_limit(context, spec, attempt, run, status)

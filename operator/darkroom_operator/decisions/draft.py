@@ -12,7 +12,7 @@ from darkroom_operator.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Draft:
     """An answer that still lacks its conditions."""
 
     status: PersonalizationJobStatus
@@ -24,7 +24,7 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Context:
     """What every step of a decision looks at."""
 
     observed: Observed
@@ -53,14 +53,14 @@ def stops(observed: Observed) -> tuple[Action, ...]:
     )
 
 
-def remains(moment: Moment) -> tuple[str | None, datetime | None]:
+def remains(context: Context) -> tuple[str | None, datetime | None]:
     """What may still write into the run's folder, and when to look again because a node may be lost.
 
     Only asked while no run is wanted: every pod is then a leftover, and so is a run that was made for
     an earlier job of the same name.
     """
-    observed, now = moment.observed, moment.now
-    lost = timedelta(seconds=moment.settings.lost_pod_seconds)
+    observed, now = context.observed, context.now
+    lost = timedelta(seconds=context.settings.lost_pod_seconds)
     pods = [pod for pod in observed.pods if pod.going_until is None or pod.going_until + lost > now]
     runs = [
         run for run in observed.runs if run.owner_uid != observed.job.uid or not run.state.is_over

@@ -14,7 +14,7 @@ from darkroom_operator.decisions.actions import (
     RemoveModel,
     SetFinalizer,
 )
-from darkroom_operator.decisions.draft import Moment, remains, stops
+from darkroom_operator.decisions.draft import Context, remains, stops
 from darkroom_operator.decisions.events import events_between
 from darkroom_operator.decisions.observed import CleanupState, Job, Observed, RefusalKind
 from darkroom_operator.decisions.refusals import refusal_of, words_of
@@ -41,56 +41,56 @@ def after_the_end(observed: Observed, now: datetime) -> Decision:
     )
 
 
-def deletion(moment: Moment) -> Decision:
+def deletion(context: Context) -> Decision:
     """What a deleted job needs: its children go by themselves, its model only when that was asked for."""
-    observed, now = moment.observed, moment.now
+    observed, now = context.observed, context.now
     job = observed.job
     if FINALIZER not in job.finalizers:
         others = ", ".join(sorted(job.finalizers))
-        return _deleting(moment, f"it goes when {others} lets it go") if others else Decision()
+        return _deleting(context, f"it goes when {others} lets it go") if others else Decision()
     cleaned = any(one.state is CleanupState.SUCCEEDED for one in observed.cleanups)
     if cleaned or not job.removes_model or _is_terminating(observed):
         release = SetFinalizer(present=False)
         refused = refusal_of(observed, (release,)) is not None
-        return _deleting(moment, "it goes", release) if refused else Decision(actions=(release,))
-    left, gone = remains(moment)
+        return _deleting(context, "it goes", release) if refused else Decision(actions=(release,))
+    left, gone = remains(context)
     if left is not None:
         again = gone - now if gone is not None else None
-        return _deleting(moment, f"waits for {left} to go", *stops(observed), again=again)
-    return _cleanup(moment)
+        return _deleting(context, f"waits for {left} to go", *stops(observed), again=again)
+    return _cleanup(context)
 
 
-def _cleanup(moment: Moment) -> Decision:
+def _cleanup(context: Context) -> Decision:
     """Removes the model, in as many tries as the administrator allows."""
-    cleanups, limit = moment.observed.cleanups, moment.settings.cleanup_attempts
+    cleanups, limit = context.observed.cleanups, context.settings.cleanup_attempts
     last = cleanups[-1] if cleanups else None
     if last is not None and last.state is CleanupState.RUNNING:
-        return _deleting(moment, f"Job {last.name} removes its model", again=CLEANUP_POLL)
+        return _deleting(context, f"Job {last.name} removes its model", again=CLEANUP_POLL)
     if last is not None and len(cleanups) >= limit:
         text = (
             f"its model was not removed in {len(cleanups)} tries; the last, Job {last.name}:"
             f" {last.message}; to keep the model, set output.deletionPolicy to Retain"
         )
-        return _deleting(moment, text, reason=Reason.CLEANUP_FAILED)
+        return _deleting(context, text, reason=Reason.CLEANUP_FAILED)
     number = len(cleanups) + 1
     text = f"its model is being removed, try {number} of {limit}"
-    return _deleting(moment, text, RemoveModel(number), again=CLEANUP_POLL)
+    return _deleting(context, text, RemoveModel(number), again=CLEANUP_POLL)
 
 
 def _deleting(
-    moment: Moment,
+    context: Context,
     text: str,
     *actions: Action,
     reason: Reason = Reason.DELETING,
     again: timedelta | None = None,
 ) -> Decision:
     """A decision that says how far the deletion is; whether the job had succeeded stays as it was."""
-    observed, before = moment.observed, moment.observed.job.status
+    observed, before = context.observed, context.observed.job.status
     if (refusal := refusal_of(observed, actions)) is not None:
         reason, text = Reason.CLEANUP_FAILED, words_of(refusal)
     generation = observed.job.generation
-    status = conditions.with_summary(before, reason, text, generation, moment.now)
-    status = conditions.claimed(status, before, moment.settings.identity)
+    status = conditions.with_summary(before, reason, text, generation, context.now)
+    status = conditions.claimed(status, before, context.settings.identity)
     return Decision(
         status=status if status != before else None,
         actions=actions,

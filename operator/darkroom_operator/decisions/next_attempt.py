@@ -7,40 +7,40 @@ from darkroom_api.status import Attempt, PersonalizationJobStatus, Reason
 from darkroom_operator.decisions import attempts
 from darkroom_operator.decisions.acceptance import lacking
 from darkroom_operator.decisions.conditions import Situation
-from darkroom_operator.decisions.draft import Course, Moment, earliest, over, remains, stops
+from darkroom_operator.decisions.draft import Context, Draft, earliest, over, remains, stops
 from darkroom_operator.decisions.failures import Finding
-from darkroom_operator.decisions.open_attempt import in_attempt
+from darkroom_operator.decisions.open_attempt import with_open_attempt
 
 
-def between_attempts(
-    moment: Moment,
+def without_open_attempt(
+    context: Context,
     spec: PersonalizationJobSpec,
     status: PersonalizationJobStatus,
     ended: Finding | None = None,
-) -> Course:
+) -> Draft:
     """Waits, gives up or opens the next attempt; `ended` is why the last one was closed just now."""
-    observed, settings = moment.observed, moment.settings
-    last, (left, gone) = status.newest_attempt, remains(moment)
+    observed, settings = context.observed, context.settings
+    last, (left, gone) = status.newest_attempt, remains(context)
     if observed.terminating:
         text = "its namespace is being deleted: no attempt begins"
         situation = Situation(reason=Reason.DELETING, message=text)
-        return Course(status, situation, stops(observed), gone)
+        return Draft(status, situation, stops(observed), gone)
     if spec.run_policy.suspend:
         situation = _suspended(status, left)
-        return Course(status, situation, stops(observed), gone)
+        return Draft(status, situation, stops(observed), gone)
     if last is not None and attempts.exhausted(status, spec.run_policy.backoff_limit, settings):
-        why = _end_of(moment, last, ended)
+        why = _end_of(context, last, ended)
         finding = Finding(
             Reason.BACKOFF_LIMIT_EXCEEDED, f"too many attempts failed; the last: {why}"
         )
-        return Course(status, over(finding), stops(observed))
-    waiting = _first(moment, left) if last is None else _next(moment, status, last, left, ended)
+        return Draft(status, over(finding), stops(observed))
+    waiting = _first(context, left) if last is None else _next(context, status, last, left, ended)
     if waiting is not None:
         situation, again = waiting
-        return Course(status, situation, stops(observed), earliest(moment.now, gone, again))
+        return Draft(status, situation, stops(observed), earliest(context.now, gone, again))
     name = attempts.next_name(observed.job.key.name, status)
-    status = attempts.opened(status, name, spec.scale, moment.now)
-    return in_attempt(moment, status.attempts[-1], status)
+    status = attempts.opened(status, name, spec.scale, context.now)
+    return with_open_attempt(context, status.attempts[-1], status)
 
 
 def _suspended(status: PersonalizationJobStatus, left: str | None) -> Situation:
@@ -51,36 +51,36 @@ def _suspended(status: PersonalizationJobStatus, left: str | None) -> Situation:
     return Situation(reason=Reason.SUSPENDED, message=text)
 
 
-def _first(moment: Moment, left: str | None) -> tuple[Situation, datetime | None] | None:
+def _first(context: Context, left: str | None) -> tuple[Situation, datetime | None] | None:
     """What the first attempt waits for; None when it may begin."""
     if left is not None:
         text = f"waits for {left} of an earlier job to go"
         return Situation(reason=Reason.PENDING, message=text), None
-    if (lack := lacking(moment.observed)) is not None:
-        again = moment.now + timedelta(seconds=moment.settings.refusal_seconds)
+    if (lack := lacking(context.observed)) is not None:
+        again = context.now + timedelta(seconds=context.settings.refusal_seconds)
         return Situation(reason=Reason.PENDING, message=lack.message, objection=lack), again
     return None
 
 
 def _next(
-    moment: Moment,
+    context: Context,
     status: PersonalizationJobStatus,
     last: Attempt,
     left: str | None,
     ended: Finding | None,
 ) -> tuple[Situation, datetime | None] | None:
     """What a further attempt waits for; None when it may begin."""
-    start = attempts.next_start(status, moment.settings)
-    if left is None and (start is None or start <= moment.now):
+    start = attempts.next_start(status, context.settings)
+    if left is None and (start is None or start <= context.now):
         return None
     reason = Reason.PREEMPTED if last.reason is Reason.PREEMPTED else Reason.RETRYING
-    return Situation(reason=reason, message=_end_of(moment, last, ended)), start
+    return Situation(reason=reason, message=_end_of(context, last, ended)), start
 
 
-def _end_of(moment: Moment, last: Attempt, ended: Finding | None) -> str:
+def _end_of(context: Context, last: Attempt, ended: Finding | None) -> str:
     """Why the last attempt ended; told in full when it ends, and kept."""
     text = f"attempt {last.name} ended at step {last.end_step}: {last.reason}"
     if ended is not None:
         return f"{text}: {ended.message}"
-    before = moment.observed.job.status.summary
+    before = context.observed.job.status.summary
     return before.message if before is not None and before.message.startswith(text) else text

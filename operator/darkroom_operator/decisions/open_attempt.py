@@ -8,7 +8,7 @@ from darkroom_api.times import parse_time
 from darkroom_operator.decisions import conditions, progress
 from darkroom_operator.decisions.actions import Launch, Stop
 from darkroom_operator.decisions.conditions import Situation
-from darkroom_operator.decisions.draft import Course, Moment, queued, remains
+from darkroom_operator.decisions.draft import Context, Draft, queued, remains
 from darkroom_operator.decisions.failures import Finding, trouble_of
 from darkroom_operator.decisions.finished import finalizer_actions
 from darkroom_operator.decisions.observed import Observed, Run, RunState
@@ -17,69 +17,71 @@ LOOK_AGAIN: Final = timedelta(seconds=10)
 """Shortest time between two looks for the events of pods that don't start."""
 
 
-def in_attempt(moment: Moment, attempt: Attempt, status: PersonalizationJobStatus) -> Course:
+def with_open_attempt(
+    context: Context, attempt: Attempt, status: PersonalizationJobStatus
+) -> Draft:
     """Where an open attempt is, and its launch if there is nothing of it yet."""
-    observed = moment.observed
+    observed = context.observed
     run = observed.run(attempt.name)
     waits = queued(observed, run)
     if run is None:
-        return _launch(moment, attempt, status, waits)
+        return _launch(context, attempt, status, waits)
     if run.state is RunState.QUEUED:
         reason, text = _queue_word(observed)
     elif run.state is RunState.STOPPING:
         reason = Reason.STARTING
         text = f"{run.name} is being deleted; it is made anew when it is gone"
-    elif not _has_begun(moment, run, status):
-        return _starting(moment, attempt, run, status, waits)
+    elif not _has_begun(context, run, status):
+        return _starting(context, attempt, run, status, waits)
     else:
         reason, text = _running_word(observed, attempt), _at_work(attempt)
-    return Course(status, Situation(reason=reason, message=text, queued=waits))
+    return Draft(status, Situation(reason=reason, message=text, queued=waits))
 
 
-def _has_begun(moment: Moment, run: Run, status: PersonalizationJobStatus) -> bool:
+def _has_begun(context: Context, run: Run, status: PersonalizationJobStatus) -> bool:
     """Whether an attempt is at work: it says so itself, where it has a way to."""
-    if moment.settings.reports_expected:
-        return progress.last_advance(status, moment.observed.report) is not None
+    if context.settings.reports_expected:
+        return progress.last_advance(status, context.observed.report) is not None
     return run.state is RunState.RUNNING
 
 
 def _launch(
-    moment: Moment, attempt: Attempt, status: PersonalizationJobStatus, waits: bool | None
-) -> Course:
+    context: Context, attempt: Attempt, status: PersonalizationJobStatus, waits: bool | None
+) -> Draft:
     """Starts the run of an attempt, as often as it takes."""
-    observed = moment.observed
-    left, gone = remains(moment)
+    observed = context.observed
+    left, gone = remains(context)
     if left is not None:
         text = f"waits for {left} to go before {attempt.name} starts"
         situation = Situation(reason=Reason.STARTING, message=text, queued=waits)
-        return Course(status, situation, (), gone)
+        return Draft(status, situation, (), gone)
     launch = (*finalizer_actions(observed), Launch(attempt.name))
     reason, text = _queue_word(observed) if waits else (Reason.STARTING, _coming(attempt))
-    return Course(status, Situation(reason=reason, message=text, queued=waits), launch)
+    return Draft(status, Situation(reason=reason, message=text, queued=waits), launch)
 
 
 def _starting(
-    moment: Moment,
+    context: Context,
     attempt: Attempt,
     run: Run,
     status: PersonalizationJobStatus,
     waits: bool | None,
-) -> Course:
+) -> Draft:
     """Pods come up; what they lack is told when they have had some time."""
-    observed, now = moment.observed, moment.now
+    observed, now = context.observed, context.now
     if run.state is RunState.STARTING and _is_outdated(observed, run):
         text = f"{run.name} is made anew: the operator's settings have changed"
         situation = Situation(reason=Reason.STARTING, message=text, queued=waits)
-        return Course(status, situation, (Stop(run.name, run.uid),))
+        return Draft(status, situation, (Stop(run.name, run.uid),))
     begun = parse_time(attempt.start_time)
-    patience = begun + timedelta(seconds=moment.settings.trouble_seconds)
+    patience = begun + timedelta(seconds=context.settings.trouble_seconds)
     situation = Situation(reason=Reason.STARTING, message=_coming(attempt), queued=waits)
     if now < patience:
-        return Course(status, situation, (), patience)
+        return Draft(status, situation, (), patience)
     if (trouble := starting_trouble(observed, run)) is not None:
         situation = Situation(reason=trouble.reason, message=trouble.message, queued=waits)
     # What an event tells is on no watch: it is looked for again, less and less often.
-    return Course(status, situation, (), now + max(LOOK_AGAIN, (now - begun) / 2))
+    return Draft(status, situation, (), now + max(LOOK_AGAIN, (now - begun) / 2))
 
 
 def _is_outdated(observed: Observed, run: Run) -> bool:
