@@ -230,6 +230,10 @@ MAX_SHOWN: Final = 40
 
 def shown(value: object) -> str:
     """A value as an error shows it: short, in quotes when it is text."""
-    text = f'"{value}"' if isinstance(value, str) else json.dumps(value, default=str)
+    text = (
+        f'"{value}"'
+        if isinstance(value, str)
+        else json.dumps(value, default=str, ensure_ascii=False)
+    )
     short = text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
     return short.encode(errors="backslashreplace").decode()  # JSON may hold half a character

@@ -10,7 +10,7 @@ from darkroom_serving.errors import ApiError, error_body
 from darkroom_serving.parsing import parse_classify_request, parse_images_request, parse_top_k
 from darkroom_serving.samplers import Sampler
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import DEFAULT_TOP_K
+from darkroom_serving.wire import DEFAULT_TOP_K, shown
 
 SAMPLERS = "ddim, ddpm, dpmsolver++, euler, euler_a, heun, pndm, unipc"
 NOT_WHOLE = "write digits, without quotes or a point"
@@ -192,6 +192,11 @@ def test_top_k_of_a_query_is_checked():
     for text in ("-1", "0", "1.5", "", "٣"):
         with pytest.raises(ApiError, match=f'top_k: "{text}" is not a number of labels; write 1'):
             parse_top_k({"top_k": text})
+
+
+def test_letters_of_other_languages_are_shown_as_they_are():
+    assert shown("smørrebrød") == '"smørrebrød"'
+    assert shown(["ø", "\udce5"]) == '["ø", "\\udce5"]'
 
 
 def test_an_error_has_openais_shape():
