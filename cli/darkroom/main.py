@@ -1,6 +1,7 @@
 """Puts the subcommands together. Heavy imports happen inside the commands, so that --help is quick.
 
-Exit codes: 0 done, 1 the job or request is wrong or failed, 2 wrong usage, 130 SIGINT, 143 SIGTERM.
+Exit codes: 0 done, 1 the job or request is wrong or failed, 2 wrong usage, and for the signals that ask to
+stop 129 SIGHUP, 130 SIGINT, 143 SIGTERM.
 """
 
 import signal
@@ -107,12 +108,15 @@ app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # an impatient second one would leave processes behind
     sys.exit(128 + number)
 
 
 def main() -> None:
-    """Entry point of `darkroom`; SIGTERM unwinds like Ctrl-C, so that servers are stopped too."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Runs the command; a signal to stop unwinds it, so that servers are stopped too."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _terminate)
     open_streams()
     plugin = Path(sys.argv[0]).stem == "kubectl-darkroom"  # kubectl finds its plugins by that name
     app(prog_name="kubectl darkroom" if plugin else None)

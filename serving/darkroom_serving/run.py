@@ -1,4 +1,4 @@
-"""`darkroom serve` on this machine: starts Ray Serve, waits until it is told to stop, and cleans up."""
+"""`darkroom serve` on this machine: starts Ray Serve and waits until it is told to stop."""
 
 import json
 import logging
@@ -10,19 +10,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import IntegrityError, read_manifest
+from darkroom_local.environment import SHORT_SPIN
+from darkroom_local.ray_session import LOOPBACK, RayNotStartedError, RaySession
+from darkroom_local.stop_signals import heeded
 from darkroom_serving.errors import LOADING, PortInUseError, ServingError
-from darkroom_serving.processes import RayProcesses
+from darkroom_serving.metrics_port import metrics_port
 from darkroom_serving.settings import ServingSettings
-
-OBJECT_STORE_BYTES: Final = 128 << 20
-"""Ray's shared memory: pictures go through it, nothing larger."""
 
 READY_SECONDS: Final = 300.0
 """Longest wait until the models are loaded."""
@@ -35,14 +35,9 @@ WATCH_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 12.0
 """Longest wait for the replicas to end; then they are killed."""
 
-SPIN_COUNT: Final = "10000"
-"""Rounds, some 20 microseconds, that a thread of torch spins before it sleeps. Replicas inherit it."""
 
-STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-def serve(settings: ServingSettings, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM; calls `on_ready` with the URL once requests are answered.
+def serve(settings: ServingSettings, on_ready: Callable[[str], None]) -> signal.Signals:
+    """Serves until a signal asks it to stop, and returns that; calls `on_ready` with the URL once it answers.
 
     Raises PortInUseError before anything is started, and ServingError when the server can't start.
     Must run in the main thread, which gets the signals.
@@ -53,18 +48,52 @@ def serve(settings: ServingSettings, on_ready: Callable[[str], None]) -> None:
     base = _folder("--base", settings.base, "miniature")
     classifier = _folder("--classifier", settings.classifier, "classifier")
     settings = replace(settings, registry=settings.registry.resolve())
-    processes = RayProcesses()
     with _stop_signals() as stop:
         try:
-            _start(settings, base, classifier)
-            _take_signals(stop)  # again: Ray took SIGTERM for itself
-            url = _url(settings)
-            if _wait_until_ready(url, processes, stop):
-                on_ready(url)
-                while not stop.wait(WATCH_SECONDS):
-                    processes.check_head()
-        finally:
-            _shut_down(processes)
+            with _ray() as session, _metrics(settings):
+                _serve_on(session, settings, base, classifier, on_ready, stop)
+        except RayNotStartedError as error:
+            raise ServingError(f"Ray can't start: {error}") from error
+    return stop.received
+
+
+def _ray() -> RaySession:
+    # Whoever serves may train beside it: threads that spin for long would starve each other.
+    cores = len(os.sched_getaffinity(0))
+    return RaySession(cores, SHORT_SPIN)
+
+
+def _metrics(settings: ServingSettings) -> AbstractContextManager[None]:
+    """Serves metrics where that was asked for."""
+    import ray
+
+    if settings.metrics_port is None:
+        return nullcontext()
+    (node,) = ray.nodes()
+    source = f"http://{LOOPBACK}:{node['MetricsExportPort']}/metrics"
+    return metrics_port(settings.host, settings.metrics_port, source)
+
+
+def _serve_on(
+    session: RaySession,
+    settings: ServingSettings,
+    base: Path,
+    classifier: Path,
+    on_ready: Callable[[str], None],
+    stop: "Stop",
+) -> None:
+    """Serves on a Ray that has started, until it is told to stop."""
+    if stop.is_set():
+        return
+    try:
+        _start(settings, base, classifier)
+        url = _url(settings)
+        if _wait_until_ready(url, session, stop):
+            on_ready(url)
+            while not stop.wait(WATCH_SECONDS):
+                check_head(session)
+    finally:
+        _end_replicas_in_time(session)
 
 
 def check_port(host: str, port: int, option: str = "--port") -> None:
@@ -97,31 +126,21 @@ def _folder(option: str, folder: Path | None, builtin: str) -> Path:
     return found.resolve()
 
 
+def check_head(session: RaySession) -> None:
+    """Raises ServingError when Ray's head was killed."""
+    if session.head_is_dead():
+        raise ServingError(
+            f"Ray's head process was killed; start the server again (Ray's log: {session.logs})"
+        )
+
+
 def _start(settings: ServingSettings, base: Path, classifier: Path) -> None:
-    """Starts Ray, its HTTP proxy and the replicas, side by side; returns before these are ready."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Threads that spin while they wait starve each other where others use the CPUs too (measured: 150
-    # times slower beside a training); those that never spin are 2.4 times slower alone. So: a little.
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    # Replicas ask Ray for no GPU; they shall see the one there is.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # Replicas send their metrics to an agent of this machine: http_proxy is about other machines.
-    os.environ.setdefault("no_grpc_proxy", "127.0.0.1,localhost")
-    import ray
+    """Starts the HTTP proxy and the replicas, side by side; returns before these are ready."""
     from ray import serve as ray_serve
 
     from darkroom_serving.app import APP_NAME, build_application
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        logging_level="error",
-        log_to_driver=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _metrics_export_port=settings.metrics_port,
-    )
     target = ray_serve.RunTarget(
         build_application(settings, base, classifier), name=APP_NAME, route_prefix="/"
     )
@@ -129,22 +148,14 @@ def _start(settings: ServingSettings, base: Path, classifier: Path) -> None:
     ray_serve.run_many([target], wait_for_applications_running=False)
 
 
-def _shut_down(processes: RayProcesses) -> None:
-    """Ends the replicas, after the requests that they work on, then Ray with all that is left."""
-    import ray
-
-    for number in STOP_SIGNALS:  # an impatient second one would leave processes behind
-        signal.signal(number, signal.SIG_IGN)
-    if not ray.is_initialized():
-        return
-    # In a thread: without Ray's head, which may have got the signal too, it would wait for long.
+def _end_replicas_in_time(session: RaySession) -> None:
+    """Ends the replicas, after the requests that they work on; Ray's end kills those that are late."""
+    # In a thread: without Ray's head it would wait for long.
     ending = threading.Thread(target=_end_replicas, daemon=True, name="shutdown")
     ending.start()
     deadline_s = time.monotonic() + STOP_SECONDS
-    while not processes.head_is_dead() and ending.is_alive() and time.monotonic() < deadline_s:
+    while not session.head_is_dead() and ending.is_alive() and time.monotonic() < deadline_s:
         ending.join(POLL_SECONDS)
-    ray.shutdown()
-    processes.end()
 
 
 def _end_replicas() -> None:
@@ -159,22 +170,29 @@ def _end_replicas() -> None:
         ray_serve.delete(APP_NAME)
 
 
+class Stop(threading.Event):
+    """Set when the server is to stop."""
+
+    received: signal.Signals = signal.SIGTERM
+    """What asked for it."""
+
+    def ask(self, number: int, frame: object) -> None:
+        """The handler of a signal; the first one counts."""
+        if not self.is_set():
+            self.received = signal.Signals(number)
+            self.set()
+
+
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that is set by SIGINT or SIGTERM; their former handlers are put back at the end."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    stop = threading.Event()
-    _take_signals(stop)
+def _stop_signals() -> Iterator[Stop]:
+    """What the signals that ask to stop set; their former handlers are put back at the end."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.ask) for number in heeded()}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _take_signals(stop: threading.Event) -> None:
-    for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
 
 
 def _url(settings: ServingSettings) -> str:
@@ -184,7 +202,7 @@ def _url(settings: ServingSettings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def _wait_until_ready(url: str, processes: RayProcesses, stop: threading.Event) -> bool:
+def _wait_until_ready(url: str, session: RaySession, stop: Stop) -> bool:
     """Whether the server is ready; False when it was told to stop before.
 
     Raises ServingError when it can't become ready.
@@ -196,7 +214,7 @@ def _wait_until_ready(url: str, processes: RayProcesses, stop: threading.Event) 
             return True
         if error is not None and error["code"] != LOADING:
             raise ServingError(str(error["message"]))
-        processes.check_head()
+        check_head(session)
         _check_deployed()
         if time.monotonic() > deadline_s:
             raise ServingError(f"the models were not loaded after {READY_SECONDS:.0f} seconds")

@@ -41,7 +41,7 @@ class ServingSettings:
     """Port to listen on."""
 
     metrics_port: int | None = None
-    """Port of Prometheus text, at `/metrics`; one that Ray chooses when None."""
+    """Port of Prometheus text, at `/metrics` of the same address; none when None."""
 
     base: Path | None = None
     """Folder of the base model; the built-in miniature when None."""

@@ -17,6 +17,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 API = ["pydantic", "pyyaml", "pillow"]
 PACKAGES = {
     "crds/darkroom_api": API,
+    "local/darkroom_local": sorted({*EXTRAS["trainer"]} & {*EXTRAS["serving"]} | {"ray"}),
     "operator/darkroom_operator": PROJECT["dependencies"] + EXTRAS["operator"],
     "trainer/darkroom_trainer": PROJECT["dependencies"] + EXTRAS["trainer"],
     "serving/darkroom_serving": PROJECT["dependencies"] + EXTRAS["serving"],

@@ -15,6 +15,7 @@ from darkroom_api.status import Reason
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "crds": "darkroom_api",
+    "local": "darkroom_local",
     "operator": "darkroom_operator",
     "trainer": "darkroom_trainer",
     "serving": "darkroom_serving",

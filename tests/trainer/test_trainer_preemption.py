@@ -8,7 +8,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.train.v2.api.exceptions import PreemptionError
 from ray.train.v2.api.preemption import PreemptionInfo
 
-from darkroom_trainer.driver.local_ray import OBJECT_STORE_BYTES
+from darkroom_local.ray_session import OBJECT_STORE_BYTES
 from darkroom_trainer.driver.ray_run import RayRun, cause_of
 from darkroom_trainer.driver.run import UNTRAINED, RunOptions, prepare, run_prepared
 from darkroom_trainer.errors import TrainerError

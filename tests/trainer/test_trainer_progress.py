@@ -149,7 +149,7 @@ def free_port():
 def test_metrics_show_the_newest_snapshot(writer):
     writer.step(3, losses=LOSSES, images=8, learning_rate=1e-4, grad_norm=1.0)
     port = free_port()
-    with MetricsServer(port) as server:
+    with MetricsServer("127.0.0.1", port) as server:
         server.update(writer.latest)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             text = answer.read().decode()
@@ -166,8 +166,11 @@ def test_metrics_show_the_newest_snapshot(writer):
 
 def test_an_occupied_port_is_refused_with_its_number():
     port = free_port()
-    with MetricsServer(port), pytest.raises(TrainerError, match=f"port {port} can't be used"):
-        MetricsServer(port)
+    with (
+        MetricsServer("127.0.0.1", port),
+        pytest.raises(TrainerError, match=f"port {port} can't be used"),
+    ):
+        MetricsServer("127.0.0.1", port)
 
 
 def test_the_log_has_a_line_a_phase_and_then_one_now_and_then(writer, caplog):

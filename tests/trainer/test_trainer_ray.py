@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from darkroom_api.registry import load_verified
 from darkroom_api.status import Reason
-from darkroom_trainer.driver.local_ray import HEAD_PROCESSES, LocalRay
+from darkroom_local.ray_session import HEAD_PROCESSES
 from darkroom_trainer.driver.ray_run import cause_of
 from darkroom_trainer.driver.run import RunOptions, prepare, train
 from darkroom_trainer.errors import TrainerError
@@ -64,19 +65,37 @@ def test_a_killed_head_ends_the_run_with_what_to_do(make_job, tmp_path):
             if child.name() in HEAD_PROCESSES:
                 child.kill()
 
-    with pytest.raises(TrainerError, match="run the same command again"):
+    with pytest.raises(TrainerError, match="Ray's head process was killed") as caught:
         train(job, options(tmp_path), kill_head)
-    assert prepare(job, options(tmp_path)).resumed_from >= 5
+    saved = prepare(job, options(tmp_path)).resumed_from
+    assert saved >= 5
+    assert caught.value.fix == f"run the same command again: it continues from step {saved}"
+    assert_the_log_is_there(caught.value)
 
 
-def test_what_is_left_of_a_head_is_ended_and_reaped(make_job, tmp_path):
-    local_ray = LocalRay(make_job(tmp_path).spec.scale)
-    with subprocess.Popen(["sleep", "600"]) as killed, subprocess.Popen(["sleep", "600"]) as left:
-        killed.kill()
-        local_ray._head = [psutil.Process(killed.pid), psutil.Process(left.pid)]
-        local_ray.__exit__(None, None, None)
-        assert not psutil.pid_exists(killed.pid)
-        assert not psutil.pid_exists(left.pid)
+def assert_the_log_is_there(error):
+    (logs,) = re.findall(r"\(Ray's logs: (.*)\)", error.message)
+    assert (Path(logs) / "raylet.out").exists()
+    shutil.rmtree(Path(logs).parent)
+
+
+def test_a_killed_worker_is_said_in_our_words_and_nothing_is_promised(make_job, tmp_path, capfd):
+    job = make_job(tmp_path, training={"maxSteps": 100_000}, checkpoint={"everySteps": 100_000})
+
+    def kill_worker(progress):
+        if progress.step > 0:
+            for child in psutil.Process().children(recursive=True):
+                if child.name().startswith("ray::RayTrainWorke"):
+                    child.kill()
+
+    with pytest.raises(TrainerError, match=r"^a training worker was killed") as caught:
+        train(job, options(tmp_path), kill_worker)
+    assert caught.value.reason == "WorkerDied"
+    assert caught.value.fix == "run the same command again: nothing was saved yet"
+    assert_the_log_is_there(caught.value)
+    shown = "".join(capfd.readouterr())
+    assert "\x1b" not in shown
+    assert "ray" not in shown.lower()
 
 
 DRIVER = """

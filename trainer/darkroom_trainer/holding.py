@@ -11,6 +11,7 @@ from typing import Final
 
 from darkroom_api.names import RUNNING_FILE
 from darkroom_api.status import Reason
+from darkroom_local.stop_signals import heeded
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.stopping import clear_stop, request_stop
 
@@ -66,7 +67,7 @@ def _beating(running: Path) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
-    """Turns SIGINT and SIGTERM into a request to stop; yields the signals that came."""
+    """Turns the signals that ask to stop into such a request; yields those that came."""
     received: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -76,7 +77,7 @@ def stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
         received.append(signal.Signals(number))
         request_stop(folder)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in heeded()}
     try:
         yield received
     finally:

@@ -50,9 +50,10 @@ def serve(
     )
     say(f"starting on {host}:{port}; Ctrl-C stops it")
     try:
-        run_server(settings, on_ready=_announce)
+        stopped_by = run_server(settings, on_ready=_announce)
     except ServingError as error:
         raise CommandError(str(error)) from error
+    raise typer.Exit(128 + stopped_by)
 
 
 def _announce(url: str) -> None:

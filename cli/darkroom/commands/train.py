@@ -41,6 +41,7 @@ def train(
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
     ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve them on.")] = "127.0.0.1",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON object a line: plan, progress, result.")
     ] = False,
@@ -48,7 +49,8 @@ def train(
     """Train a job and publish its model.
 
     First shows the plan: photos kept and set aside, steps, class images, memory, time. Interrupted
-    by Ctrl-C or SIGTERM it saves a checkpoint (exit code 130 or 143); the same command goes on.
+    by Ctrl-C, SIGTERM or a closed terminal it saves a checkpoint (exit code 130, 143 or 129); the same
+    command continues.
     """
     _quiet_libraries()
     from darkroom_api.load import load_job
@@ -65,7 +67,7 @@ def train(
         if metrics_port is not None:
             from darkroom_trainer.progress.prometheus import MetricsServer
 
-            show.append(stack.enter_context(MetricsServer(metrics_port)).update)
+            show.append(stack.enter_context(MetricsServer(host, metrics_port)).update)
         result = run.train(
             job,
             options,
@@ -138,8 +140,7 @@ class TextReport:
         """Shows the model and what to do next."""
         entry = result.entry
         if entry is None:
-            name = result.stop_signal.name if result.stop_signal else "a request"
-            complain(f"stopped by {name} and saved at step {result.steps}; to go on:")
+            complain(_interruption(result))
             complain(f"  darkroom train {shlex.quote(str(self._file))}")
             return
         say(f"model {entry.model_id}, digest {entry.digest[:12]}, is in {_short(entry.folder)}")
@@ -149,6 +150,16 @@ class TextReport:
             f'  darkroom generate "{self._prompt}" --model {entry.model_id}'
             f" --output {entry.name}.png"
         )
+
+
+def _interruption(result: "TrainResult") -> str:
+    """What stopped a run, and what the same command will find."""
+    name = result.stop_signal.name if result.stop_signal else "a request"
+    if result.steps == 0:
+        return f"stopped by {name} before the first step, with nothing to save; to start again:"
+    if result.steps == result.resumed_from:
+        return f"stopped by {name} with nothing new since step {result.steps}; to continue:"
+    return f"stopped by {name} and saved at step {result.steps}; to continue:"
 
 
 def _short(path: Path) -> str:

@@ -1,48 +1,33 @@
-"""Ray on this machine for the length of one run: quiet, no dashboard, only the CPUs that are needed."""
+"""One run on a Ray of its own: started for the run, on this machine, and ended with it."""
 
-import contextlib
 import os
 from types import TracebackType
-from typing import Final, Self
-
-import psutil
+from typing import Any, Self
 
 from darkroom_api.job import Scale
-from darkroom_trainer.driver.ray_run import RayRun
-
-OBJECT_STORE_BYTES: Final = 128 << 20
-"""Ray's shared memory: nothing large goes through it here."""
-
-SPIN_COUNT: Final = "10000"
-"""Rounds, some 20 microseconds, that a thread of torch spins before it sleeps: threads that spin for
-long starve each other where something else uses the CPUs too. Workers inherit it."""
-
-HEAD_PROCESSES: Final = ("gcs_server", "raylet")
-"""Processes without which a local Ray can't go on."""
+from darkroom_api.status import Reason
+from darkroom_local.environment import spin_count
+from darkroom_local.ray_session import RayNotStartedError, RaySession
+from darkroom_trainer.driver.ray_run import CONTINUE, RayRun
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.inputs.machine import count_cpus
 
 
 class LocalRay(RayRun):
-    """Starts Ray, runs one task on it, and shuts it down."""
+    """Starts Ray, runs one task on it, and ends it."""
 
     def __init__(self, scale: Scale) -> None:
-        super().__init__(
-            address="local",
-            num_cpus=scale.workers,
-            include_dashboard=False,
-            configure_logging=True,
-            logging_level="error",
-            log_to_driver=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-        self._head: list[psutil.Process] = []
+        super().__init__()
+        load, _, _ = os.getloadavg()
+        self._session = RaySession(scale.workers, spin_count(scale.workers, count_cpus(), load))
 
     def __enter__(self) -> Self:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-        super().__enter__()
-        children = psutil.Process().children()
-        self._head = [child for child in children if child.name() in HEAD_PROCESSES]
+        try:
+            self._session.__enter__()
+        except RayNotStartedError as error:
+            raise TrainerError(
+                Reason.RAY_NOT_STARTED, f"Ray can't start: {error}", CONTINUE
+            ) from error
         return self
 
     def __exit__(
@@ -51,15 +36,15 @@ class LocalRay(RayRun):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        super().__exit__(kind, error, traceback)
-        # Workers outlive a killed head as long as it isn't reaped.
-        for process in self._head:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-                process.wait()
+        self._session.__exit__(kind, error, traceback)
+
+    def _where_logs_are(self) -> str:
+        return f" (Ray's logs: {self._session.logs})"
+
+    def _torch_config(self) -> Any:
+        from darkroom_trainer.driver.file_rendezvous import FileRendezvous
+
+        return FileRendezvous()
 
     def _head_is_dead(self) -> bool:
-        return any(
-            not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-            for process in self._head
-        )
+        return self._session.head_is_dead()

@@ -11,16 +11,21 @@ from typing import Any, Final, Self
 
 from darkroom_api.job import Placement, Scale
 from darkroom_api.status import Reason
+from darkroom_local.words import plain
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.output.checkpoint import FULL_DISK
 from darkroom_trainer.status import RunStatus, WorkerResult
 from darkroom_trainer.training.deepspeed_config import prepare_environment
 from darkroom_trainer.worker_task import WorkerTask
 
-CONTINUE: Final = "run the same command again: it goes on from the last checkpoint"
+CONTINUE: Final = "run the same command again"
+"""What to do about most failures; `run.train` adds what it continues from."""
 
 OUT_OF_MEMORY: Final = "running low on memory"
 """Words of Ray's memory monitor when it has killed a worker; advice about Ray follows them."""
+
+DEATHS: Final = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError")
+"""Ray's errors for a worker process that ended without a word of its own."""
 
 STRATEGIES: Final = MappingProxyType(
     {
@@ -84,11 +89,12 @@ class RayRun:
         Raises TrainerError as a worker raised it, or one that says what died.
         """
         if not self._future.done():
-            raise TrainerError(Reason.RAY_HEAD_DIED, "Ray's head process was killed", CONTINUE)
+            text = f"Ray's head process was killed{self._where_logs_are()}"
+            raise TrainerError(Reason.RAY_HEAD_DIED, text, CONTINUE)
         try:
             values = self._future.result()
         except Exception as error:
-            raise cause_of(error) from error
+            raise cause_of(error, self._where_logs_are()) from error
         return WorkerResult(**values | {"status": RunStatus(values["status"])})
 
     def __exit__(
@@ -108,6 +114,7 @@ class RayRun:
         trainer = TorchTrainer(
             worker_entry,
             train_loop_config=task.to_config(),
+            torch_config=self._torch_config(),
             scaling_config=scaling_config(task.job.spec.scale),
             run_config=RunConfig(
                 name="ray",
@@ -119,6 +126,14 @@ class RayRun:
             self._future.set_result(trainer.fit().return_value)
         except BaseException as error:  # noqa: BLE001 - handed on to whoever asks for the result
             self._future.set_exception(error)
+
+    def _where_logs_are(self) -> str:
+        """An addition to a message about Ray's processes; on a cluster each pod has its own log."""
+        return ""
+
+    def _torch_config(self) -> Any:
+        """Ray's TorchConfig; None for its own."""
+        return None
 
     def _head_is_dead(self) -> bool:
         """On a cluster the driver is on the head and ends with it."""
@@ -159,8 +174,11 @@ def scaling_config(scale: Scale) -> Any:
     )
 
 
-def cause_of(error: BaseException) -> TrainerError:
-    """What a worker raised, out of the layers that Ray puts around it; or that a worker died."""
+def cause_of(error: BaseException, where: str = "") -> TrainerError:
+    """What a worker raised, out of the layers that Ray puts around it; or that a worker died.
+
+    `where` says where its log is, should nothing else be known.
+    """
     for found in _layers(error):
         if isinstance(found, TrainerError):
             return found
@@ -173,17 +191,18 @@ def cause_of(error: BaseException) -> TrainerError:
             return TrainerError(
                 Reason.PREEMPTED, f"a worker's node was taken away: {words}", CONTINUE
             )
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    lines = plain(error).splitlines()
     starved = [line for line in lines if OUT_OF_MEMORY in line]
     if starved:
         fix = "raise pods.memory, or lower training.batchSizePerWorker"
         return TrainerError(
             Reason.HOST_OUT_OF_MEMORY, f"Ray killed a worker: {starved[0].strip()}", fix
         )
-    last = lines[-1]
-    if "died" in str(error) or "ActorDied" in type(error).__name__:
-        return TrainerError(Reason.WORKER_DIED, f"a training worker died: {last}", CONTINUE)
-    return TrainerError(Reason.WORKER_FAILED, f"a training worker failed: {last}", CONTINUE)
+    if any(type(found).__name__ in DEATHS for found in _layers(error)) or "died" in str(error):
+        return TrainerError(Reason.WORKER_DIED, f"a training worker was killed{where}", CONTINUE)
+    return TrainerError(
+        Reason.WORKER_FAILED, f"a training worker failed: {lines[-1].strip()}{where}", CONTINUE
+    )
 
 
 def _layers(error: BaseException) -> Iterator[BaseException]:

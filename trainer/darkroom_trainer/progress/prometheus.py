@@ -1,6 +1,5 @@
 """A run's progress as Prometheus metrics: `darkroom train --metrics-port`."""
 
-import errno
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,8 +28,8 @@ GAUGES: Final = {
 class MetricsServer:
     """Serves `/metrics` while a run goes on; a context manager."""
 
-    def __init__(self, port: int) -> None:
-        """Listens on a port; raises TrainerError when it is taken."""
+    def __init__(self, host: str, port: int) -> None:
+        """Listens on a port of an address; raises TrainerError when it can't."""
         registry = CollectorRegistry()
         self._gauges = {
             name: Gauge(f"{PREFIX}{name}", text, registry=registry) for name, text in GAUGES.items()
@@ -40,14 +39,12 @@ class MetricsServer:
             f"{PREFIX}phase", "1 for what the run is doing, 0 else", ["phase"], registry=registry
         )
         try:
-            self._server, self._thread = start_http_server(port, registry=registry)
-        except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise
+            self._server, self._thread = start_http_server(port, host, registry=registry)
+        except OSError as error:  # also an address that is not of this machine
             raise TrainerError(
                 Reason.PORT_IN_USE,
-                f"--metrics-port: port {port} can't be used: {error.strerror}",
-                "choose another one",
+                f"--metrics-port: port {port} can't be used on {host}: {error.strerror}",
+                "choose another one with --metrics-port or --host",
             ) from error
 
     def update(self, progress: Progress) -> None:
