@@ -99,12 +99,13 @@ def cause_of(said: Finding | None, evidence: Iterable[str], log: str) -> Finding
     words = said or classify(log)
     if words is not None and words.reason.is_terminal and words.reason is not Reason.WORKER_FAILED:
         return words
-    for text in evidence:
-        if found := classify(text):
-            return found
+    found = [finding for text in evidence if (finding := classify(text)) is not None]
+    if found:
+        # A bare exit code explains least: it may be of a restart that the attempt survived long ago.
+        return next((one for one in found if one.reason is not Reason.WORKER_DIED), found[0])
     unnamed = words is None or words.reason is Reason.WORKER_FAILED
-    if unnamed and (found := classify(words.message if words else "")):
-        return found
+    if unnamed and (named := classify(words.message if words else "")):
+        return named
     return words or Finding(Reason.WORKER_DIED, line_at(log, len(log)) or "it ended without a word")
 
 

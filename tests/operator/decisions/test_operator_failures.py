@@ -16,6 +16,8 @@ from darkroom_operator.decisions.failures import (
 )
 
 CORPUS = yaml.safe_load((Path(__file__).parent / "data" / "failures.yaml").read_text())
+EXITED = "container ray-head terminated: Error, exit code 1"
+EVICTED = "EvictionByEvictionAPI: Eviction API: evicting"
 OOM = "container ray-worker terminated: OOMKilled, exit code 137"
 RAY_LOG = "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n"
 
@@ -75,6 +77,8 @@ def test_an_unknown_word_of_ours_is_no_word():
     [
         (Reason.TOO_FEW_PHOTOS, (OOM,), "", Reason.TOO_FEW_PHOTOS),
         (Reason.WORKER_DIED, (OOM,), "", Reason.HOST_OUT_OF_MEMORY),
+        (None, (EXITED,), "", Reason.WORKER_DIED),
+        (None, (EXITED, EVICTED), "", Reason.PREEMPTED),
         (Reason.WORKER_FAILED, (), "", Reason.WORKER_FAILED),
         (Reason.PREEMPTED, (), "", Reason.PREEMPTED),
         (None, (OOM,), "NCCL error: unhandled system error", Reason.HOST_OUT_OF_MEMORY),
