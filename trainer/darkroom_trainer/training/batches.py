@@ -22,21 +22,38 @@ class Batch:
     """One forward pass: the first `num_instance` of B are instance images, the rest class images."""
 
     noisy: Tensor
+    """Latents at their noise levels, (B, C, H, W)."""
+
     timesteps: Tensor
+    """Noise level of each, (B,), whole numbers."""
+
     prompt_rows: Tensor
+    """Which of the two prompts each has, (B,)."""
+
     target: Tensor
+    """What the denoiser is to say: noise or velocity, (B, C, H, W)."""
+
     num_instance: int
 
 
 @dataclass(frozen=True)
 class BatchSource:
-    """All that is drawn from while training. Class latents, (M, C, H, W), are None without a prior."""
+    """All that is drawn from while training."""
 
     seed: int
+
     global_batch_size: int
+    """Instance images in an optimizer step, over all ranks and micro batches."""
+
     moments: Moments
+    """Of the instance images' latents."""
+
     class_latents: Tensor | None
+    """Latents of the M class images, (M, C, H, W); None without a prior."""
+
     alphas_cumprod: Tensor
+    """Share of signal at each noise level, (T,)."""
+
     prediction_type: PredictionType
 
     def draw(self, step: int, samples: Sequence[int]) -> Batch:
@@ -46,6 +63,9 @@ class BatchSource:
         """
         latents = self._instance_latents(step, samples)
         rows = [INSTANCE_PROMPT] * len(samples)
+        # Even numbers for instance images, odd ones for class images: what a sample is given depends on
+        # its number alone, not on the rank or micro batch that draws it. Resuming and other world sizes
+        # rest on that; other counters would be another training.
         counters = [2 * sample for sample in samples]
         if self.class_latents is not None:
             latents = torch.cat([latents, self._chosen_class_latents(step, samples)])

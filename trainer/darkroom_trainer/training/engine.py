@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import deepspeed
 import torch
@@ -24,6 +24,39 @@ DTYPES: Final = {
 
 WEIGHT_DECAY: Final = 0.01
 """torch's default for AdamW, which the paper's reimplementations use."""
+
+
+class Engine(Protocol):
+    """What darkroom uses of a DeepSpeed engine; `start_engine` makes one."""
+
+    module: nn.Module
+    """What is trained: a `TrainableDenoiser`."""
+
+    optimizer: Any
+    """DeepSpeed's wrapper of the optimizer, of a class for each ZeRO stage."""
+
+    global_steps: int
+    """Optimizer steps done, those before a restored checkpoint included."""
+
+    checkpoint_engine: "RecordingCheckpointEngine"
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Forward of the module."""
+
+    def backward(self, loss: Tensor) -> object:
+        """Adds the gradients of a micro batch's loss, divided by the number of micro batches."""
+
+    def step(self) -> None:
+        """Clips and updates after the last micro batch of an optimizer step; else only counts."""
+
+    def get_global_grad_norm(self) -> Tensor | float:
+        """Norm of the accumulated gradient before it was clipped."""
+
+    def save_checkpoint(self, folder: str, *, tag: str, save_latest: bool) -> object:
+        """Writes this rank's share; all ranks call it."""
+
+    def load_checkpoint(self, folder: str, *, tag: str) -> tuple[str | None, object]:
+        """Restores all of it; the path is None where there was nothing."""
 
 
 class RecordingCheckpointEngine(TorchCheckpointEngine):  # type: ignore[misc]
@@ -55,8 +88,13 @@ def _system_error(error: BaseException) -> OSError:
     raise error
 
 
-def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Any:
-    """Wraps a float32 module in a DeepSpeed engine with AdamW at the job's constant learning rate."""
+def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Engine:
+    """Wraps a float32 module in a DeepSpeed engine with AdamW at the job's constant learning rate.
+
+    Four things of DeepSpeed's are replaced: the checkpoint engine (a full disk must not leave ranks
+    waiting), the recovery script (none is copied), the averaging of gradients (off for a single worker)
+    and the clipping without ZeRO (so that the norm can be read).
+    """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     optimizer = torch.optim.AdamW(
         module.parameters(),
@@ -64,16 +102,17 @@ def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Any:
         weight_decay=WEIGHT_DECAY,
         fused=True,
     )
-    engine, *_ = deepspeed.initialize(
+    made, *_ = deepspeed.initialize(
         model=module, optimizer=optimizer, config=engine_config(spec), dist_init_required=False
     )
-    engine.checkpoint_engine = RecordingCheckpointEngine()
+    made.checkpoint_engine = RecordingCheckpointEngine()
     # It would copy scripts beside the state, between barriers and past our checkpoint engine.
-    engine._copy_recovery_script = lambda save_path: None
+    made._copy_recovery_script = lambda save_path: None
     # A single worker has nobody to average with; ZeRO 1 to 3 still gather their gradients there.
-    engine.enable_backward_allreduce = spec.scale.workers > 1 or effective_stage(spec.scale) > 0
+    made.enable_backward_allreduce = spec.scale.workers > 1 or effective_stage(spec.scale) > 0
     # Without ZeRO it clips, but keeps the norm to itself.
-    engine.clip_fp32_gradients = lambda: _clip(engine)
+    made.clip_fp32_gradients = lambda: _clip(made)
+    engine: Engine = made
     _assert_fp32_masters(engine, optimizer)
     return engine
 
@@ -82,7 +121,7 @@ def _clip(engine: Any) -> None:
     engine._global_grad_norm = clip_grad_norm_(engine.module.parameters(), MAX_GRAD_NORM)
 
 
-def _assert_fp32_masters(engine: Any, optimizer: torch.optim.Optimizer) -> None:
+def _assert_fp32_masters(engine: Engine, optimizer: torch.optim.Optimizer) -> None:
     """The weights that AdamW updates are in 32 bits; with ZeRO 3 DeepSpeed hands them to it one by one."""
     masters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     masters = masters or engine.optimizer.fp32_partitioned_groups_flat
@@ -92,26 +131,25 @@ def _assert_fp32_masters(engine: Any, optimizer: torch.optim.Optimizer) -> None:
     )
 
 
-def save_engine(engine: Any, folder: Path) -> str | None:
+def save_engine(engine: Engine, folder: Path) -> str | None:
     """Writes this rank's share of the state; all ranks call it. None, or why it failed."""
     engine.checkpoint_engine.failure = None
     engine.save_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, save_latest=False)
-    failure: str | None = engine.checkpoint_engine.failure
-    return failure
+    return engine.checkpoint_engine.failure
 
 
-def load_engine(engine: Any, folder: Path) -> None:
+def load_engine(engine: Engine, folder: Path) -> None:
     """Restores the state of a checkpoint that was verified: DeepSpeed's files are pickles."""
     loaded, _ = engine.load_checkpoint(str(folder), tag=DEEPSPEED_FOLDER)
     assert loaded is not None, f"{folder} verified, but DeepSpeed found nothing in it"
 
 
-def grad_norm(engine: Any) -> float:
+def grad_norm(engine: Engine) -> float:
     """Norm of the accumulated gradient before clipping, after `engine.step()`; not finite if it isn't."""
     return float(engine.get_global_grad_norm())
 
 
-def gather_weights(engine: Any) -> dict[str, Tensor]:
+def gather_weights(engine: Engine) -> dict[str, Tensor]:
     """The float32 master weights by name, on the CPU of rank 0; empty elsewhere. All ranks call it."""
     weights = {}
     for name, parameter in engine.module.named_parameters():

@@ -2,6 +2,8 @@
 
 Knows nothing of Ray: it runs wherever a torch.distributed process group is up. All ranks make the
 same calls in the same order; rank 0 alone reports, seals checkpoints and publishes.
+
+Shapes: a micro batch has B latents of (C, H, W); P prompts have L tokens, whose states have D numbers.
 """
 
 import io
@@ -10,7 +12,6 @@ import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -150,7 +151,7 @@ def _interrupted(reporter: Reporter, step: int) -> WorkerResult:
 
 
 def _train_step(
-    ds_engine: Any,
+    ds_engine: engine.Engine,
     source: BatchSource,
     prompts: Tensor,
     spec: PersonalizationJobSpec,
@@ -281,7 +282,7 @@ def _train_state(task: WorkerTask, photos: PhotoSet, step: int) -> TrainState:
 
 
 def _draw_grid(
-    task: WorkerTask, base: LoadedBase, ds_engine: Any, step: int, reporter: Reporter
+    task: WorkerTask, base: LoadedBase, ds_engine: engine.Engine, step: int, reporter: Reporter
 ) -> None:
     spec, path = task.job.spec, validation.grid_path(task.run_folder, step)
     reporter.enter(Phase.VALIDATING)
@@ -295,7 +296,7 @@ def _draw_grid(
 
 
 def _save_checkpoint(
-    task: WorkerTask, ds_engine: Any, state: TrainState, reporter: Reporter
+    task: WorkerTask, ds_engine: engine.Engine, state: TrainState, reporter: Reporter
 ) -> str | None:
     """Saves on all ranks; None, or why it failed: the checkpoint before stays, the training goes on."""
     reporter.enter(Phase.CHECKPOINTING)
@@ -321,7 +322,7 @@ def _save_checkpoint(
     return failure
 
 
-def _publish(task: WorkerTask, ds_engine: Any, step: int) -> RegistryEntry:
+def _publish(task: WorkerTask, ds_engine: engine.Engine, step: int) -> RegistryEntry:
     """Exports on rank 0."""
     weights = engine.gather_weights(ds_engine)
     return done_by_rank_0(

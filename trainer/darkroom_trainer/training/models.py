@@ -37,11 +37,22 @@ class LoadedBase:
     """The parts of a base model in float32, on one device."""
 
     unet: Any
+    """diffusers' UNet2DConditionModel."""
+
     text_encoder: Any
+    """transformers' CLIPTextModel."""
+
     vae: Any
+    """diffusers' AutoencoderKL."""
+
     tokenizer: Any
+    """transformers' CLIPTokenizer."""
+
     scheduler_config: dict[str, Any]
+    """Of the base's own scheduler; training takes its betas and prediction type."""
+
     alphas_cumprod: Tensor
+    """Share of signal at each noise level, (T,)."""
 
     @property
     def prediction_type(self) -> PredictionType:
