@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from darkroom_api.artifact import ModelManifest
 from darkroom_api.integrity import (
@@ -13,6 +14,9 @@ from darkroom_api.integrity import (
     verify,
 )
 from darkroom_api.names import DEFAULT_NAMESPACE, LATEST_LINK
+
+STAGING: Final = ".partial-"
+"""How the name begins of a folder that is still being written."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def staging_folder(root: Path, namespace: str, name: str) -> Path:
     """A fresh name beside a model's versions for a folder that is still being written."""
     versions = model_folder(root, namespace, name)
     versions.mkdir(parents=True, exist_ok=True)
-    return versions / f".partial-{os.getpid()}"
+    return versions / f"{STAGING}{os.getpid()}"
 
 
 def entries(root: Path) -> list[RegistryEntry]:

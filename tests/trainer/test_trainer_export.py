@@ -1,7 +1,9 @@
 """A published model loads with plain diffusers, and a failed export leaves the one before."""
 
 import errno
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,15 @@ def test_a_plain_pipeline_loads_and_draws_it(publish, trained, precision, dtype)
         assert torch.equal(tensor, trained["unet"][name].to(dtype).float()), name
     image = pipeline("a dog", num_inference_steps=2).images[0]
     assert image.size == (32, 32)
+
+
+def test_what_a_killed_export_left_is_removed_a_day_later_and_never_that_of_one_at_work(publish):
+    versions = publish().folder.parent
+    for name, age_s in ((".partial-7", 25 * 3600), (".partial-8", 3600)):
+        (versions / name / "unet").mkdir(parents=True)
+        os.utime(versions / name, (time.time() - age_s,) * 2)
+    publish()
+    assert [path.name for path in versions.glob(".partial-*")] == [".partial-8"]
 
 
 def test_another_user_can_read_every_file(publish):

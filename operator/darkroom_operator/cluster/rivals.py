@@ -21,7 +21,7 @@ LOOK_SECONDS: Final = 5.0
 """Age of what is known of a Lease before it is read again."""
 
 TOLD_SECONDS: Final = 300.0
-"""Time between two log lines about the same operator."""
+"""Time between two log lines about the same thing."""
 
 
 class Rivals:
@@ -32,7 +32,7 @@ class Rivals:
         self._cluster, self._identity, self._clock = cluster, identity, clock
         self._seen: dict[str, SeenLease | None] = {}
         self._looked: dict[str, float] = {}
-        self._told: dict[tuple[str, str], float] = {}
+        self._told: dict[str, float] = {}
 
     async def owner(self, namespace: str, operator: str | None, others: set[str]) -> str | None:
         """The operator that a job is left to; None when it is this one's.
@@ -47,7 +47,11 @@ class Rivals:
             elders = [one for one in sorted(others - {self._identity}) if await self._is_elder(one)]
             found = elders[0] if elders else None
         if found is not None:
-            self._tell(namespace, found)
+            self._tell(
+                f"{namespace} {found}",
+                f"operator {found} runs jobs of namespace {namespace}: this one stands by there;"
+                " let only one of them watch it",
+            )
         return found
 
     async def _is_alive(self, operator: str) -> bool:
@@ -77,7 +81,7 @@ class Rivals:
             raw = await self._cluster.get(LEASES, namespace, name)
         except RefusedError as error:
             # Whether it is alive can't be known: two that act would be worse than one that waits.
-            logger.warning("the Lease of operator %s can't be read: %s", operator, error)
+            self._tell(operator, f"the Lease of operator {operator} can't be read: {error}")
             return SeenLease(
                 version="",
                 holder="unknown",
@@ -88,14 +92,8 @@ class Rivals:
             )
         return None if raw is None else SeenLease.of(raw, self._seen.get(operator), now)
 
-    def _tell(self, namespace: str, operator: str) -> None:
+    def _tell(self, about: str, text: str) -> None:
         now = self._clock()
-        if now < self._told.get((namespace, operator), float("-inf")) + TOLD_SECONDS:
-            return
-        self._told[namespace, operator] = now
-        logger.warning(
-            "operator %s runs jobs of namespace %s: this one stands by there;"
-            " let only one of them watch it",
-            operator,
-            namespace,
-        )
+        if now >= self._told.get(about, float("-inf")) + TOLD_SECONDS:
+            self._told[about] = now
+            logger.warning("%s", text)

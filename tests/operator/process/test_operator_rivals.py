@@ -121,7 +121,7 @@ def test_the_jobs_of_an_operator_that_is_gone_are_taken_over(both, how):
     assert younger.word() == "Suspending"
 
 
-def test_an_operator_whose_lease_cannot_be_read_counts_as_alive(both, monkeypatch):
+def test_an_operator_whose_lease_cannot_be_read_counts_as_alive(both, monkeypatch, caplog):
     elder, younger, _ = both
     elder.api.make_job()
     elder.operate()
@@ -131,5 +131,7 @@ def test_an_operator_whose_lease_cannot_be_read_counts_as_alive(both, monkeypatc
         elder.api, "read", lambda path, query: forbidden if "leases" in path else read(path, query)
     )
     elder.api.edit_policy(suspend=True)
-    pass_time([younger], 60)
+    with caplog.at_level(logging.WARNING):
+        pass_time([younger], 60)
     assert younger.word() == "Starting"
+    assert len([one for one in caplog.messages if "can't be read" in one]) == 1

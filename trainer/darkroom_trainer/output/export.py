@@ -6,6 +6,7 @@ Only safetensors, named and laid out as in the base model; the same weights give
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from darkroom_api.artifact import (
 )
 from darkroom_api.integrity import hash_folder, seal
 from darkroom_api.job import ExportPrecision, PersonalizationJob
-from darkroom_api.registry import RegistryEntry, publish, staging_folder
+from darkroom_api.registry import STAGING, RegistryEntry, publish, staging_folder
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base_model import MODEL_INDEX, BaseModel
@@ -38,6 +39,9 @@ CONTACT_SHEET: Final = "contact-sheet.png"
 
 PUBLISHED_MODE: Final = 0o644
 """Mode of weights: who serves a model is seldom who trained it."""
+
+ABANDONED_SECONDS: Final = 24 * 3600.0
+"""No export takes that long: a staging folder that is older is nobody's."""
 
 _DTYPES: Final = {ExportPrecision.FP16: torch.float16, ExportPrecision.FP32: torch.float32}
 _VERSIONED: Final = ("darkroom", "torch", "diffusers", "transformers", "deepspeed", "ray")
@@ -77,6 +81,7 @@ def _staging(root: Path, job: PersonalizationJob) -> Iterator[Path]:
     try:
         partial = staging_folder(root, job.metadata.namespace, job.metadata.name)
         shutil.rmtree(partial, ignore_errors=True)
+        _remove_abandoned(partial.parent)
         partial.mkdir()
         yield partial
     except (OSError, SafetensorError) as error:
@@ -84,6 +89,13 @@ def _staging(root: Path, job: PersonalizationJob) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_abandoned(versions: Path) -> None:
+    """Removes what exports left that were killed, perhaps on another node."""
+    for folder in versions.glob(f"{STAGING}*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _not_published(root: Path, error: OSError | SafetensorError) -> TrainerError:
