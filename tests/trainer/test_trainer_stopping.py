@@ -10,9 +10,11 @@ import threading
 import pytest
 
 from darkroom_api.names import RUNNING_FILE, STOP_FILE, WORK_DIR_ENV
+from darkroom_api.status import Reason
 from darkroom_operator.launch.manifests.pods import LOOKS, SAVE_AND_GO
 from darkroom_trainer.driver.local_ray import LocalRay
 from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
+from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run
 from darkroom_trainer.output.checkpoint import newest_checkpoint
 from darkroom_trainer.status import RunStatus
@@ -197,3 +199,13 @@ def test_a_run_that_nobody_wants_is_left_without_a_checkpoint(make_job, tmp_path
         )
     assert (result.status, result.steps) == (RunStatus.INTERRUPTED, steps[-1])
     assert newest_checkpoint(prepared.task.run_folder, job.metadata) == (None, [])
+
+
+def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(TrainerError, match="can't be written: Not a directory") as caught,
+        hold_run(tmp_path / "file" / "rex"),
+    ):
+        pass
+    assert caught.value.reason is Reason.FOLDER_UNUSABLE

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from darkroom_api.names import RUNNING_FILE
 from darkroom_api.status import Reason
@@ -29,10 +29,9 @@ def hold_run(folder: Path) -> Iterator[None]:
     Requests to stop from before are forgotten. As long as `running` is there and touched, pods that
     are to go wait.
 
-    Raises TrainerError when another process holds it.
+    Raises TrainerError when another process holds it, and when nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as file:
+    with _lock_file(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -44,6 +43,18 @@ def hold_run(folder: Path) -> Iterator[None]:
         clear_stop(folder)
         with _beating(folder / RUNNING_FILE):
             yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / LOCK_FILE).open("w")
+    except OSError as error:
+        raise TrainerError(
+            Reason.FOLDER_UNUSABLE,
+            f"{folder}, the run's folder, can't be written: {error.strerror}",
+            "mount its volume for writing, or choose another",
+        ) from error
 
 
 @contextmanager
