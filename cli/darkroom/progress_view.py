@@ -60,7 +60,7 @@ def figures(progress: "Progress") -> str:
 
 def count(progress: "Progress") -> tuple[int, int]:
     """How much of a phase is done, and of how much; 0 of 0 where it isn't counted."""
-    if progress.phase.value == "Training":  # goes on where it was after each checkpoint
+    if progress.phase.value == "Training":  # continues where it was after each checkpoint
         return progress.step, progress.max_steps
     return progress.done, progress.total
 

@@ -54,7 +54,7 @@ class ProgressReport(ApiModel):
     """Optimizer steps to do."""
 
     start_step: Steps = 0
-    """Step of the checkpoint that the run went on from; 0 for a fresh start."""
+    """Step of the checkpoint that the run continued from; 0 for a fresh start."""
 
     done: Count = 0
     """Pieces of the phase's work that are done."""

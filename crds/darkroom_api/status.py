@@ -73,7 +73,7 @@ class Reason(StrEnum):
     CHECKPOINT_WRITTEN = (
         "CheckpointWritten",
         False,
-        "nothing: the job can go on from its checkpoint",
+        "nothing: the job can continue from its checkpoint",
     )
     NO_CHECKPOINT = "NoCheckpoint", False, "wait for the first checkpoint, or lower everySteps"
     MAKING_PROGRESS = "MakingProgress", False, "nothing: steps are being done"
@@ -81,8 +81,8 @@ class Reason(StrEnum):
     NOT_SUSPENDED = "NotSuspended", False, "set runPolicy.suspend to true to pause the job"
     SUSPENDING = "Suspending", False, "wait: the job stops after its next checkpoint"
     SUSPENDED = "Suspended", False, "set runPolicy.suspend to false to go on"
-    RETRYING = "Retrying", False, "wait: the next attempt goes on from the last checkpoint"
-    PREEMPTED = "Preempted", False, "wait: the job goes on when there is room again"
+    RETRYING = "Retrying", False, "wait: the next attempt continues from the last checkpoint"
+    PREEMPTED = "Preempted", False, "wait: the job continues when there is room again"
     NODE_LOST = "NodeLost", False, "wait: the next attempt runs on other nodes"
     WORKER_DIED = "WorkerDied", False, "read the worker's log; often the memory is too small"
     RAY_HEAD_DIED = "RayHeadDied", False, "wait for the next attempt; give the head more memory"
@@ -120,7 +120,7 @@ class Reason(StrEnum):
     CHECKPOINT_FAILED = (
         "CheckpointFailed",
         False,
-        "make room where checkpoints are; the job goes on from the one before",
+        "make room where checkpoints are; the job continues from the one before",
     )
     PORT_IN_USE = "PortInUse", False, "choose another port, or end what listens there"
     KUBERAY_MISSING = "KubeRayMissing", False, "install KubeRay with the message's command"
@@ -145,7 +145,6 @@ class Reason(StrEnum):
     TOO_MANY_PHOTOS = "TooManyPhotos", True, "give fewer pictures: the best 5 to 20"
     PHOTOS_UNREADABLE = "PhotosUnreadable", True, "replace the pictures that the message names"
     BASE_MODEL_UNREACHABLE = "BaseModelUnreachable", True, "correct baseModel.uri"
-    BASE_MODEL_UNSUPPORTED = "BaseModelUnsupported", True, "use a Stable Diffusion 1 or 2 model"
     BASE_MODEL_UNUSABLE = "BaseModelUnusable", True, "use a complete model in safetensors"
     INVALID_RESOLUTION = "InvalidResolution", True, "choose the resolution that the message names"
     NOT_ENOUGH_GPUS = "NotEnoughGpus", True, "lower scale.workers, or set gpusPerWorker to 0"
@@ -198,7 +197,7 @@ class Attempt(ApiModel):
     """Name of the RayJob."""
 
     start_step: Steps
-    """Step that it went on from; 0 for a fresh start."""
+    """Step that it continued from; 0 for a fresh start."""
 
     end_step: Steps | None = None
     """Last step that it did; absent while it runs."""
@@ -368,7 +367,7 @@ class PersonalizationJobStatus(ApiModel):
     """How far the training is."""
 
     checkpoint: CheckpointStatus | None = None
-    """The newest checkpoint that verified; a new attempt goes on from it."""
+    """The newest checkpoint that verified; a new attempt continues from it."""
 
     model: ModelStatus | None = None
     """The published model; absent until there is one."""

@@ -164,7 +164,7 @@ def test_a_failed_checkpoint_is_told_while_the_job_goes_on(rex, recorded, darkro
     assert states.snapshot(parsed)["checkpoint_failure"] == text
     assert darkroom("suspend", "rex").stdout == (
         f"rex stops, but its last checkpoint failed ({text}): if the next one does too,"
-        " darkroom resume rex goes on from step 100\n"
+        " darkroom resume rex continues from step 100\n"
     )
     summary = next(one for one in job["status"]["conditions"] if one["type"] == "Succeeded")
     summary |= {"status": "False", "reason": "DiskFull"}
@@ -195,7 +195,7 @@ def test_suspend_and_resume_say_what_happens_next(rex, recorded, darkroom):
     done = darkroom("suspend", "rex")
     assert done.stdout == (
         "rex saves a checkpoint and stops (it is at step 150 of 300 (50 %));"
-        " to go on from there: darkroom resume rex\n"
+        " to continue from there: darkroom resume rex\n"
     )
     assert '--patch={"spec": {"runPolicy": {"suspend": true}}}' in rex.calls[-1]["line"]
     assert "rex is not suspended" in darkroom("resume", "rex").stderr
@@ -203,7 +203,7 @@ def test_suspend_and_resume_say_what_happens_next(rex, recorded, darkroom):
     job["spec"]["runPolicy"]["suspend"] = True
     rex.answer(GET, json.dumps(job))
     done = darkroom("resume", "rex")
-    assert "rex goes on from step 100 of 300 in a new attempt" in done.stdout
+    assert "rex continues from step 100 of 300 in a new attempt" in done.stdout
     assert "rex is suspended already" in darkroom("suspend", "rex").stderr
 
 

@@ -136,11 +136,11 @@ def after_suspend(job: PersonalizationJob) -> str:
         step = checkpoint.step if checkpoint is not None else 0
         return (
             f"{name} stops, but its last checkpoint failed ({why}): if the next one does too,"
-            f" darkroom resume {name} goes on from step {step}"
+            f" darkroom resume {name} continues from step {step}"
         )
     return (
         f"{name} saves a checkpoint and stops (it is at step {step_of(job)});"
-        f" to go on from there: darkroom resume {name}"
+        f" to continue from there: darkroom resume {name}"
     )
 
 
@@ -148,7 +148,9 @@ def after_resume(job: PersonalizationJob) -> str:
     """What a resumption leads to."""
     name, checkpoint = job.metadata.name, status_of(job).checkpoint
     steps = job.spec.training.max_steps
-    begin = f"goes on from step {checkpoint.step}" if checkpoint is not None else "begins at step 0"
+    begin = (
+        f"continues from step {checkpoint.step}" if checkpoint is not None else "begins at step 0"
+    )
     return f"{name} {begin} of {steps} in a new attempt; to see it: darkroom watch {name}"
 
 

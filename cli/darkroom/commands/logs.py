@@ -11,7 +11,7 @@ from darkroom.options import examples
 
 EXAMPLES = examples(
     "darkroom logs rex",
-    "darkroom logs rex -f    # goes on until the attempt is over",
+    "darkroom logs rex -f    # follows until the attempt is over",
 )
 
 MOST_PODS = 128

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "darkroom train job.yaml --dry-run    # only the plan",
-    "darkroom train job.yaml              # Ctrl-C saves; the same command goes on",
+    "darkroom train job.yaml              # Ctrl-C saves; the same command continues",
     "darkroom train job.yaml --restart    # from the beginning",
     "darkroom train job.yaml --json > progress.jsonl",
     "darkroom train job.yaml --metrics-port 9090",

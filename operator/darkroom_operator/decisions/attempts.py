@@ -25,7 +25,7 @@ def next_name(job_name: str, status: PersonalizationJobStatus) -> str:
 def opened(
     status: PersonalizationJobStatus, name: str, scale: Scale, now: datetime
 ) -> PersonalizationJobStatus:
-    """With a new attempt, which goes on from the last checkpoint."""
+    """With a new attempt, which continues from the last checkpoint."""
     step = status.checkpoint.step if status.checkpoint is not None else 0
     attempt = Attempt.of(name=name, start_step=step, start_time=format_time(now))
     return status.model_copy(

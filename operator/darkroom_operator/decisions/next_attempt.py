@@ -47,7 +47,7 @@ def _suspended(status: PersonalizationJobStatus, left: str | None) -> Situation:
     if left is not None:
         return Situation(reason=Reason.SUSPENDING, message=f"waits for {left} to save and go")
     step = status.checkpoint.step if status.checkpoint is not None else 0
-    text = f"goes on from step {step} when runPolicy.suspend is false"
+    text = f"continues from step {step} when runPolicy.suspend is false"
     return Situation(reason=Reason.SUSPENDED, message=text)
 
 

@@ -98,7 +98,7 @@ def starting_trouble(observed: Observed, run: Run) -> Finding | None:
 def _queue_word(observed: Observed) -> tuple[Reason, str]:
     before = observed.job.status.word
     if before in (*conditions.RUNNING, Reason.PREEMPTED):
-        return Reason.PREEMPTED, "its place was taken away; it goes on from its checkpoint"
+        return Reason.PREEMPTED, "its place was taken away; it continues from its checkpoint"
     return Reason.QUEUED, f"waits in queue {observed.job.queue}"
 
 
@@ -118,4 +118,4 @@ def _coming(attempt: Attempt) -> str:
 def _at_work(attempt: Attempt) -> str:
     if attempt.start_step == 0:
         return f"attempt {attempt.name} is at work"
-    return f"attempt {attempt.name} went on from step {attempt.start_step}"
+    return f"attempt {attempt.name} continued from step {attempt.start_step}"

@@ -55,7 +55,7 @@ class Reports:
         return self._client is not None and self._client.unwanted
 
     def prepared(self, prepared: Prepared) -> None:
-        """Tells the plan, and the checkpoint that the run goes on from."""
+        """Tells the plan, and the checkpoint that the run continues from."""
         step = prepared.resumed_from
         self._tell(
             plan=_plan(prepared.plan),

@@ -67,7 +67,7 @@ class Prepared:
     plan: TrainingPlan
 
     resumed_from: int | None
-    """Step of the checkpoint that the run goes on from."""
+    """Step of the checkpoint that the run continues from."""
 
     published: str | None
     """Digest of the model that an earlier run of the same job has published already."""
@@ -103,7 +103,7 @@ def _absolute(path: Path) -> Path:
 
 
 def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
-    """Finds and checks a job's inputs, makes the plan and picks the checkpoint to go on from.
+    """Finds and checks a job's inputs, makes the plan and picks the checkpoint to continue from.
 
     Raises TrainerError for what can't work: nothing was started or changed then.
     """
@@ -195,7 +195,7 @@ def train(
     `on_prepared` is called before anything starts, `on_progress` with each new snapshot.
 
     Raises TrainerError when the job can't work, or when Ray or a worker died; the last checkpoint
-    is intact then, and the same call goes on from it.
+    is intact then, and the same call continues from it.
     """
     prepare_environment(use_gpu=job.spec.scale.gpus_per_worker > 0)
     prepared = prepare(job, options)

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: which one a run goes on from, and how a new one comes to exist.
+"""Checkpoints on disk: which one a run continues from, and how a new one comes to exist.
 
 A checkpoint is a folder `step-00000100`: DeepSpeed's files (one set a rank), `numerics.json` and,
 written last, `manifest.json` with the `TrainState`. It exists if and only if the manifest verifies.
@@ -154,7 +154,7 @@ def newest_step(run_folder: Path, owner: ObjectMeta) -> int:
 def refuse_other_run(
     checkpoint: Checkpoint, spec: PersonalizationJobSpec, inputs_digest: str
 ) -> None:
-    """Raises TrainerError when going on from a checkpoint would mix two different trainings."""
+    """Raises TrainerError when continuing from a checkpoint would mix two different trainings."""
     fresh = "start afresh with --restart"
     step, state = checkpoint.state.step, checkpoint.state
     if step > spec.training.max_steps:
@@ -216,7 +216,7 @@ def begin_checkpoint(partial: Path, spec: PersonalizationJobSpec) -> None:
 def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep: int) -> Path:
     """Lets a checkpoint exist once all ranks have written their files; removes those it replaces.
 
-    They are the old ones beyond `keep`, and newer ones that nobody can go on from. One of this step
+    They are the old ones beyond `keep`, and newer ones that nobody can continue from. One of this step
     and training that is there already holds the same numbers, and stays.
     """
     target = partial.parent / folder_name(state.step)
@@ -266,7 +266,7 @@ def _is_as_good(folder: Path, owner: ObjectMeta, state: TrainState) -> bool:
 
 
 def _is_useless(folder: Path, owner: ObjectMeta, state: TrainState) -> bool:
-    """Whether no attempt at this training can ever go on from a folder."""
+    """Whether no attempt at this training can ever continue from a folder."""
     try:
         manifest = verify(folder)
     except IntegrityError as error:

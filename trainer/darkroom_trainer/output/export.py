@@ -104,7 +104,7 @@ def _not_published(root: Path, error: OSError | SafetensorError) -> TrainerError
         return TrainerError(
             Reason.DISK_FULL,
             f"spec.output.uri: the disk of {root} is full; the model was not published",
-            "free some space and run the job again: it goes on from its last checkpoint",
+            "free some space and run the job again: it continues from its last checkpoint",
         )
     return TrainerError(
         Reason.EXPORT_FAILED,

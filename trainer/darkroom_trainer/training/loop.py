@@ -217,7 +217,7 @@ def _refuse_unsaved(step: int, failure: str | None) -> None:
         raise TrainerError(
             Reason.CHECKPOINT_FAILED,
             f"the run was told to stop and step {step} could not be saved: {failure}",
-            "mend that and run it again: it goes on from the checkpoint before",
+            "mend that and run it again: it continues from the checkpoint before",
         )
 
 

@@ -13,7 +13,7 @@ from darkroom_operator.launch.manifests.pods import pod_template
 from darkroom_operator.settings import Settings
 
 ENTRYPOINT: Final = f"python -m darkroom_trainer --job {JOB_FILE}"
-"""What the driver runs; it goes on from the newest checkpoint by itself."""
+"""What the driver runs; it continues from the newest checkpoint by itself."""
 
 OBJECT_STORE_BYTES: Final = 128 << 20
 """Ray's shared memory of a pod: nothing large goes through it."""
