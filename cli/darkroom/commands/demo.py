@@ -97,10 +97,14 @@ def demo() -> None:
 
 def _clear(paths: DemoPaths) -> None:
     """A fresh start, so that nothing is reused."""
+    from darkroom_local.environment import SHORT_SPIN, SPIN_ENV
+
     for folder in (paths.folder / "work", paths.registry):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     os.environ[VOLUMES_ENV] = str(paths.folder)
+    # A server and a training share the cores: neither may take the machine for its own.
+    os.environ.setdefault(SPIN_ENV, SHORT_SPIN)
 
 
 def _run(job: "PersonalizationJob", paths: DemoPaths) -> None:
