@@ -15,7 +15,7 @@ CLUSTER ?= local
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup demo test quick test-exhaustive check format crds requirements bench bench-trainer bench-operator cluster-up cluster-down clean
+.PHONY: help setup demo test quick test-exhaustive check format crds requirements bench bench-trainer bench-operator bench-demo cluster-up cluster-down clean
 
 help: ## Show this help
 	@echo "Usage: make TARGET"
@@ -62,13 +62,16 @@ crds: setup ## Render the CRD, the reference pages and the map from the code
 requirements: setup ## Renew requirements/*.txt from pyproject.toml
 	hack/compile-requirements.sh
 
-bench: bench-trainer bench-operator ## Run all benchmarks
+bench: bench-trainer bench-operator bench-demo ## Run all benchmarks
 
 bench-trainer: setup ## Our training loop beside diffusers' script (DIFFUSERS_DREAMBOOTH_SCRIPT=path)
 	$(BIN)/python -m benchmarks.bench_trainer
 
 bench-operator: setup ## What the operator costs on a real apiserver: writes, CPU, memory
 	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.bench_operator
+
+bench-demo: setup ## The demo alone and beside a busy program, in seconds and in units of the machine
+	$(BIN)/python -m benchmarks.bench_demo
 
 cluster-up: setup ## Start a Kubernetes of our own and say how to use it (TIER=api|scale|node)
 	PYTHONPATH=tests/support $(BIN)/python -m darkroom_testing.cluster up --tier $(TIER)
