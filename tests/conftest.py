@@ -10,6 +10,7 @@ import pytest
 pytest_plugins = (
     "pytester",
     "darkroom_testing.cluster.fixtures",
+    "darkroom_testing.command",
     "darkroom_testing.costs",
     "darkroom_testing.in_memory.virtual_time",
     "darkroom_testing.rotation",

@@ -56,11 +56,14 @@ class Executioner:
 
 
 def upgrading(stage, actors):
-    """Upgrades the operator when all are ready who wait for it."""
+    """Upgrades the operator when all are ready who wait for it, and the others are over.
+
+    What is just starting would be made anew by the new version: calls that come by chance.
+    """
     waiting = [actor for actor, life in actors.items() if life.__name__ == "be_upgraded"]
 
     def tick():
-        if waiting and all(actor.at_the_upgrade for actor in waiting):
+        if waiting and all(actor.at_the_upgrade or actor.is_over for actor in actors):
             waiting.clear()
             stage.upgrade()
 

@@ -1,11 +1,10 @@
-"""Runs the command, and builds registries whose models are small text files."""
+"""Builds registries whose models are small text files, and plays kubectl."""
 
 import base64
 import io
 import json
 import os
 import shlex
-import subprocess
 import sys
 import threading
 import time
@@ -14,29 +13,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from typer.testing import CliRunner
-
-
-@pytest.fixture
-def darkroom():
-    """Runs `darkroom ARGUMENTS` in this process: `.exit_code`, `.stdout`, `.stderr`."""
-    from darkroom.main import app
-
-    def run(*arguments, **options):
-        return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def darkroom_process():
-    """Runs `python -m darkroom ARGUMENTS` as a process of its own."""
-
-    def run(*arguments, **options):
-        command = [sys.executable, "-m", "darkroom", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-    return run
 
 
 @pytest.fixture
@@ -80,15 +56,6 @@ def publish_model():
         return publish(folder, root)
 
     return build
-
-
-@pytest.fixture
-def valid_job(tmp_path, darkroom):
-    """A job file over the miniature with four photos that are in the way of nothing."""
-    file = tmp_path / "rex.yaml"
-    arguments = ("--kind", "Animal", "--class-noun", "dog", "--photos", tmp_path / "photos")
-    assert darkroom("init", file, *arguments).exit_code == 0
-    return file
 
 
 class FakeKubectl:

@@ -196,11 +196,15 @@ def test_signals_that_ask_to_stop_are_the_owner_s_alone(owner):
     assert set(before) <= set(owner.rays)
 
 
-def test_its_end_leaves_no_process_and_no_file(owner):
-    processes = owner.rays
-    out, _ = owner.process.communicate(timeout=60)
-    assert out == "ended\n"
-    assert gone(owner, processes)
+def test_its_end_leaves_no_process_and_no_file():
+    ending = Owner()
+    try:
+        processes = ending.rays
+        out, _ = ending.process.communicate(timeout=60)
+        assert out == "ended\n"
+        assert gone(ending, processes)
+    finally:
+        ending.end()
 
 
 @pytest.mark.parametrize("killed", ["owner", *sorted(HEAD_PROCESSES), "ray::DashboardAgent"])
@@ -216,5 +220,10 @@ def test_nothing_outlives_a_killed_process_and_the_next_start_works(killed):
             first.process.stdin.close()
         first.process.wait(120)
         assert gone(first, processes)
+        second = Owner()
+        try:
+            assert second.works()
+        finally:
+            second.end()
     finally:
         first.end()

@@ -106,12 +106,18 @@ class Cluster:
             JOBS, JOBS.path(job.key.namespace, job.key.name), document, force=True
         )
 
-    async def delete(self, resource: Resource, namespace: str, name: str, uid: str) -> Object:
-        """Deletes the object of that uid, and in the background what it owns."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, *, version: str | None = None
+    ) -> Object:
+        """Deletes the object of that uid, at that version if one is given, and in the background what it owns.
+
+        Raises ConflictError when it is another by now.
+        """
+        preconditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
         options = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
-            "preconditions": {"uid": uid},
+            "preconditions": preconditions,
             "propagationPolicy": "Background",
         }
         return await self._write("DELETE", resource, resource.path(namespace, name), options, _JSON)

@@ -21,6 +21,9 @@ class Stop:
     run: str
     uid: str
 
+    version: str | None = None
+    """End it only while it is as it was seen then; None: whatever it does by now."""
+
 
 @dataclass(frozen=True, slots=True)
 class SetFinalizer:

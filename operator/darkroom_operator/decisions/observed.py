@@ -103,6 +103,9 @@ class Run:
     trouble: str | None = None
     """Why KubeRay can't make its pods."""
 
+    version: str | None = None
+    """Its resource version; None where there is none."""
+
     rendered: str | None = None
     """Digest of the manifest that it was made from; None of one from before there were digests."""
 

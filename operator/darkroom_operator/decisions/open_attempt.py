@@ -72,7 +72,8 @@ def _starting(
     if run.state is RunState.STARTING and _is_outdated(observed, run):
         text = f"{run.name} is made anew: the operator's settings have changed"
         situation = Situation(reason=Reason.STARTING, message=text, queued=waits)
-        return Draft(status, situation, (Stop(run.name, run.uid),))
+        # As it was seen: one that has begun meanwhile is not taken away.
+        return Draft(status, situation, (Stop(run.name, run.uid, run.version),))
     begun = parse_time(attempt.start_time)
     patience = begun + timedelta(seconds=context.settings.trouble_seconds)
     situation = Situation(reason=Reason.STARTING, message=_coming(attempt), queued=waits)

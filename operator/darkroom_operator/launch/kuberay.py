@@ -64,7 +64,9 @@ class KubeRayLauncher:
 
     async def stop(self, job: Job, stop: Stop) -> None:
         """Deletes the RayJob: KubeRay stops the driver, then the pods save and go."""
-        answer = await self._cluster.delete(RAY_JOBS, job.key.namespace, stop.run, stop.uid)
+        answer = await self._cluster.delete(
+            RAY_JOBS, job.key.namespace, stop.run, stop.uid, version=stop.version
+        )
         if answer.get("kind") == "RayJob":
             self._store.put(RAY_JOBS, answer)
 

@@ -119,6 +119,7 @@ def read_ray_job(raw: Raw) -> Run:
         name=metadata["name"],
         uid=metadata.get("uid", ""),
         owner_uid=owner_uid(raw),
+        version=metadata.get("resourceVersion"),
         state=state,
         message="" if state is RunState.SUCCEEDED else words[-MESSAGE_LENGTH:],
         created=_created(metadata),

@@ -123,9 +123,9 @@ def test_a_run_at_work_that_never_reports_has_started():
 
 
 def test_an_attempt_that_has_not_started_is_made_anew_when_it_would_be_another():
-    known = replace(started(), runs=(starting(rendered="a"),), wanted="b")
+    known = replace(started(), runs=(starting(rendered="a", version="7"),), wanted="b")
     decision = decide(known, NOW + seconds(5), SETTINGS)
-    assert decision.actions == (STOP,)
+    assert decision.actions == (replace(STOP, version="7"),)
     message = decision.status.summary.message
     assert "made anew: the operator's settings have changed" in message
     assert condition(decision, ConditionType.SUCCEEDED) == ("Unknown", "Starting")

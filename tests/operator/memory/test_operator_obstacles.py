@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from darkroom_testing.in_memory.fake_world import Rig
+from darkroom_operator.workqueue import RetryError
+from darkroom_testing.in_memory.builders import KEY
+from darkroom_testing.in_memory.fake_world import RUNNER, Rig
 
 
 def delete(rig):
@@ -64,6 +66,21 @@ def test_an_attempt_that_waits_is_made_anew_with_the_image_that_was_corrected():
     assert ray_job["metadata"]["uid"] != first
     assert "example.org/corrected:1" in str(ray_job["spec"])
     assert [one.name for one in rig.job().status.attempts] == ["rex-1"]
+
+
+def test_an_attempt_that_began_just_before_it_was_to_be_made_anew_goes_on():
+    rig = Rig()
+    rig.api.make_job()
+    rig.operate()
+    rig.settings = replace(rig.settings, trainer_image="example.org/corrected:1")
+    rig.start_operator()
+    rig.watch()
+    before = rig.api.all("rayjobs")[0]["metadata"]["uid"]
+    rig.api.set_status("rayjobs", "rex-1", jobDeploymentStatus="Running", jobStatus="RUNNING")
+    with pytest.raises(RetryError):
+        RUNNER.run(rig.reconciler.reconcile(KEY))
+    rig.until(lambda rig: rig.word() == "Training")
+    assert rig.api.all("rayjobs")[0]["metadata"]["uid"] == before
 
 
 def test_a_namespace_that_goes_takes_a_job_with_its_model_along():

@@ -217,7 +217,7 @@ class Actor:
 
     def __init__(self, stage: Stage, name: str) -> None:
         self.stage, self.name = stage, name
-        self.at_the_upgrade = False
+        self.at_the_upgrade = self.is_over = False
 
     def create(self, **spec: Any) -> None:
         self.stage.admin.create_job(job_document(self.stage.namespace, self.name, **spec))
@@ -339,6 +339,7 @@ def play(stage: Stage, lives: dict[Actor, Life], tick: Callable[[], None]) -> No
                 moved = time.monotonic()
                 following = next(lives[actor], None)
                 if following is None:
+                    actor.is_over = True
                     del waiting[actor]
                 else:
                     waiting[actor] = following

@@ -129,7 +129,10 @@ class FakeApi:
         if method == "PATCH":
             return self.apply((plural, namespace, name), sub, query, body)
         if method == "DELETE":
-            return self.delete((plural, namespace, name), body["preconditions"]["uid"])
+            only_if = body["preconditions"]
+            return self.delete(
+                (plural, namespace, name), only_if["uid"], only_if.get("resourceVersion")
+            )
         if self.terminating and namespace is not None:
             causes = [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]
             return failure(403, "unable to create new content", name=namespace, causes=causes)
@@ -170,12 +173,14 @@ class FakeApi:
             made["metadata"]["generation"] += 1
         return Answer(200, self.finish(key, made))
 
-    def delete(self, key, uid):
+    def delete(self, key, uid, version=None):
         known = self.objects.get(key)
         if known is None:
             return self.missing(key[0], key[2])
         if known["metadata"]["uid"] != uid:
             return failure(409, "the uid is another", name=key[2])
+        if version not in (None, known["metadata"]["resourceVersion"]):
+            return failure(409, "the version is another", name=key[2])
         gone = copy.deepcopy(known)
         gone["metadata"].setdefault("deletionTimestamp", "2026-11-25T12:00:00Z")
         self.finish(key, gone)
