@@ -2,8 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
 from typing import Final
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -13,6 +14,20 @@ STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def heeded() -> list[signal.Signals]:
     """Those that this process was not told to ignore, as nohup does."""
     return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Gives the heeded signals to a handler; the former ones are put back at the end.
+
+    Must run in the main thread.
+    """
+    before = {number: signal.signal(number, handler) for number in heeded()}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 @contextmanager
@@ -26,14 +41,11 @@ def signals_held() -> Iterator[None]:
     """
     came: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
-    numbers = heeded() if in_main else []
-    handlers = {n: signal.signal(n, lambda number, _: came.append(number)) for n in numbers}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        yield
+        with handled_by(lambda number, _: came.append(number)) if in_main else nullcontext():
+            yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if came:
             signal.raise_signal(came[0])

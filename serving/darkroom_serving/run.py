@@ -19,7 +19,7 @@ from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import IntegrityError, read_manifest
 from darkroom_local.environment import SHORT_SPIN
 from darkroom_local.ray_session import LOOPBACK, RayNotStartedError, RaySession
-from darkroom_local.stop_signals import heeded
+from darkroom_local.stop_signals import handled_by
 from darkroom_serving.errors import LOADING, PortInUseError, ServingError
 from darkroom_serving.metrics_port import metrics_port
 from darkroom_serving.settings import ServingSettings
@@ -187,12 +187,8 @@ class Stop(threading.Event):
 def _stop_signals() -> Iterator[Stop]:
     """What the signals that ask to stop set; their former handlers are put back at the end."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.ask) for number in heeded()}
-    try:
+    with handled_by(stop.ask):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _url(settings: ServingSettings) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from darkroom_api.names import RUNNING_FILE
 from darkroom_api.status import Reason
-from darkroom_local.stop_signals import heeded
+from darkroom_local.stop_signals import handled_by
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.stopping import clear_stop, request_stop
 
@@ -88,9 +88,5 @@ def stop_on_signals(folder: Path) -> Iterator[list[signal.Signals]]:
         received.append(signal.Signals(number))
         request_stop(folder)
 
-    before = {number: signal.signal(number, stop) for number in heeded()}
-    try:
+    with handled_by(stop):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
