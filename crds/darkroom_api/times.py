@@ -1,4 +1,4 @@
-"""Times as Kubernetes writes them, in UTC and in whole seconds."""
+"""Times as Kubernetes writes them, in UTC: in whole seconds, or as a MicroTime."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +16,11 @@ def parse_time(text: str) -> datetime:
 def format_time(time: datetime) -> str:
     """A time for a status, cut to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_micro_time(time: datetime) -> str:
+    """A time for what Kubernetes keeps to the microsecond: a Lease, an event."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def seconds_between(start: str, end: datetime) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from darkroom_api.names import API_VERSION, GROUP, KIND
 from darkroom_api.status import PersonalizationJobStatus
+from darkroom_api.times import format_micro_time
 from darkroom_operator.cluster.client import Cluster
 from darkroom_operator.cluster.election import RENEW_SECONDS
 from darkroom_operator.cluster.errors import (
@@ -226,7 +227,7 @@ class Reconciler:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{job.key.name}.{digest}", "namespace": job.key.namespace},
-            "eventTime": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "eventTime": format_micro_time(self._now()),
             "reportingController": f"{GROUP}/operator",
             "reportingInstance": self._settings.pod_name,
             "action": "Reconcile",

@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol, Self
 
+from darkroom_api.times import format_micro_time, utc_now
 from darkroom_operator.cluster.errors import ClusterError, ConflictError, UnavailableError
 from darkroom_operator.cluster.outages import QUIET_SECONDS, Outage
 
@@ -214,7 +214,7 @@ class Election:
         seconds: int = LEASE_SECONDS,
         version: str | None = "",
     ) -> dict[str, Any]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        now = format_micro_time(utc_now())
         metadata = {"name": self._name, "namespace": self._namespace}
         if version is not None and self._seen is not None:
             metadata["resourceVersion"] = self._seen.version

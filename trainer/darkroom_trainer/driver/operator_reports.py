@@ -12,6 +12,7 @@ from darkroom_api.job import PersonalizationJob
 from darkroom_api.names import MANIFEST_FILE, VOLUMES_ENV
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.report import Failure, ProgressReport, RunPhase
+from darkroom_api.times import format_time, utc_now
 from darkroom_trainer.driver.operator_client import ProgressClient
 from darkroom_trainer.driver.plan import TrainingPlan
 from darkroom_trainer.driver.run import Prepared
@@ -42,7 +43,7 @@ class Reports:
             start_step=step,
             step=step,
             max_steps=job.spec.training.max_steps,
-            time=_format(datetime.now(UTC)),
+            time=format_time(utc_now()),
         )
 
     @property
@@ -97,7 +98,7 @@ class Reports:
         self._close(INTERRUPTED_PATIENCE_S)
 
     def _tell(self, **changes: object) -> None:
-        now = _format(datetime.now(UTC))
+        now = format_time(utc_now())
         self._report = self._report.model_copy(update=changes | {"time": now})
         if self._client is not None:
             self._client.tell(self._report)
@@ -146,7 +147,7 @@ def _checkpoint(run_folder: Path, step: int) -> status.CheckpointStatus | None:
         step=step,
         uri=_uri(folder),
         digest=digest,
-        time=_format(datetime.fromtimestamp(written_s, UTC)),
+        time=format_time(datetime.fromtimestamp(written_s, UTC)),
     )
 
 
@@ -169,7 +170,3 @@ def _uri(path: Path) -> str:
     if volumes and path.resolve().is_relative_to(Path(volumes).resolve()):
         return f"pvc://{path.resolve().relative_to(Path(volumes).resolve())}"
     return f"file:{path}"
-
-
-def _format(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

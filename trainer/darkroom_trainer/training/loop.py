@@ -10,7 +10,6 @@ import io
 import logging
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from darkroom_api.integrity import write_atomically
 from darkroom_api.job import PersonalizationJobSpec, Precision
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.status import Reason
+from darkroom_api.times import format_time, utc_now
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import threads_here
@@ -333,6 +333,6 @@ def _publish(task: WorkerTask, ds_engine: engine.Engine, step: int) -> RegistryE
             root=task.registry_root,
             steps=step,
             contact_sheet=validation.newest_grid(task.job.spec, task.run_folder),
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            created=format_time(utc_now()),
         )
     )
