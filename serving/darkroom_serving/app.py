@@ -12,6 +12,7 @@ from ray import serve
 from darkroom_serving.classify import MAX_BATCH_SIZE, Classifier
 from darkroom_serving.errors import not_ready
 from darkroom_serving.models import ModelCatalogue
+from darkroom_serving.replica_port import stay_on_loopback
 from darkroom_serving.routes import build_app
 from darkroom_serving.settings import ServingSettings
 from darkroom_serving.wire import ClassifyResponse, ImagesRequest, ImagesResponse, ModelCard
@@ -33,6 +34,7 @@ class Darkroom:
 
     def __init__(self, settings: ServingSettings, base: Path, classifier: Any) -> None:
         """Starts to load the base model, in a thread: until then `/healthz` answers already."""
+        stay_on_loopback()
         self._settings = settings
         self._catalogue = ModelCatalogue(settings.registry, base)
         self._classifier = classifier

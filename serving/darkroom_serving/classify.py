@@ -12,6 +12,7 @@ from darkroom_api.pictures import UnfitPictureError, decode_picture
 from darkroom_serving.errors import ApiError
 from darkroom_serving.metrics import ClassificationMetrics
 from darkroom_serving.models import loading, refusing
+from darkroom_serving.replica_port import stay_on_loopback
 from darkroom_serving.wire import ClassifyResponse, Prediction
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Classifier:
 
     def __init__(self, folder: Path) -> None:
         """A damaged model does not keep the replica from starting: each request is told of it."""
+        stay_on_loopback()
         self._metrics = ClassificationMetrics()
         self._name = "the classifier"
         self._model: VitClassifier | ApiError

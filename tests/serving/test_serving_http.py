@@ -104,6 +104,16 @@ def png_of(item):
     return base64.b64decode(item.b64_json)
 
 
+def test_all_of_it_listens_on_loopback_only(server, client):
+    generate(client, model="miniature")  # by now each replica has opened its ports
+    owner = psutil.Process(server.process.pid)
+    mine = {owner.pid, *(child.pid for child in owner.children(recursive=True))}
+    listening = [one for one in psutil.net_connections("inet") if one.status == "LISTEN"]
+    addresses = {one.laddr for one in listening if one.pid in mine}
+    assert {server.port, server.metrics_port} <= {address.port for address in addresses}
+    assert [one for one in addresses if one.ip.removeprefix("::ffff:") != "127.0.0.1"] == []
+
+
 def test_images_are_drawn_and_say_how(client):
     answer = generate(client, n=2, size="64x32", model="miniature")
     images = [Image.open(io.BytesIO(png_of(item))) for item in answer.data]
