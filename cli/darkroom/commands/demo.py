@@ -1,4 +1,4 @@
-"""`darkroom demo`: one job from its file to pictures over HTTP, in about two minutes on two cores."""
+"""`darkroom demo`: one job from its file to pictures over HTTP, in some minutes on two cores."""
 
 import io
 import os
