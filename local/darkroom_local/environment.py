@@ -36,6 +36,8 @@ DEFAULTS: Final = MappingProxyType(
         "RAY_worker_niceness": "0",
         # Processes of one machine talk to each other: http_proxy is about other machines.
         "no_grpc_proxy": "127.0.0.1,localhost",
+        # A machine is not taken away from under its own Ray: the process that looks would do so in vain.
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         # A busy machine takes longer than Ray's own bounds of 30 to 100 seconds.
         "RAY_gcs_server_port_wait_time_s": "180",
         "RAY_worker_register_timeout_seconds": "180",

@@ -59,7 +59,7 @@ def test_a_cluster_comes_up_answers_and_leaves_nothing_behind(
     machine.wait_until(before, seconds=5)
 
 
-@pytest.mark.exhaustive(parts=6)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("tier", ["api", "node"])
 def test_the_end_of_its_owner_is_the_end_of_a_cluster(tier, tier_command, own_state, machine):
     before = machine.look()
@@ -73,7 +73,7 @@ def test_the_end_of_its_owner_is_the_end_of_a_cluster(tier, tier_command, own_st
     machine.wait_until(before)
 
 
-@pytest.mark.exhaustive(parts=6)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("tier", "last"), [("api", "kube-apiserver"), ("node", "etcd"), ("node", "containerd")]
 )
@@ -87,7 +87,7 @@ def test_a_start_that_is_killed_leaves_nothing_behind(tier, last, tier_command, 
     machine.wait_until(before)
 
 
-@pytest.mark.exhaustive(parts=6)
+@pytest.mark.exhaustive
 def test_after_everything_that_watches_was_killed_the_next_start_cleans_up(
     tier_command, own_state, machine
 ):
@@ -109,7 +109,7 @@ def test_after_everything_that_watches_was_killed_the_next_start_cleans_up(
     machine.wait_until(before, seconds=5)
 
 
-@pytest.mark.exhaustive(parts=6)
+@pytest.mark.exhaustive
 def test_a_second_up_finds_the_cluster_and_mends_a_broken_one(tier_command, own_state):
     assert tier_command("api", "up", "--name", own_state.name).returncode == 0
     wait_until(lambda: not own_state.command("watchdog").alive())

@@ -82,7 +82,7 @@ def rough(node_cluster, served, quiet):
     return here, saved
 
 
-@pytest.mark.exhaustive(parts=4)
+@pytest.mark.exhaustive
 def test_a_job_that_lost_its_pods_and_was_suspended_ends_with_the_same_model(quiet, rough):
     here, saved = rough
     attempts = here.attempts
@@ -95,7 +95,7 @@ def test_a_job_that_lost_its_pods_and_was_suspended_ends_with_the_same_model(qui
     assert here.verified_digest() == quiet[0].status["model"]["digest"]
 
 
-@pytest.mark.exhaustive(parts=4)
+@pytest.mark.exhaustive
 def test_a_deleted_job_takes_everything_along_but_its_model(rough):
     here, _ = rough
     digest = here.status["model"]["digest"]

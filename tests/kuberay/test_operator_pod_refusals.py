@@ -111,7 +111,7 @@ def test_pods_that_are_refused_are_named_with_what_to_do_and_come_when_it_is_men
     worlds[service_account].word("Completed")
 
 
-@pytest.mark.exhaustive(parts=4)
+@pytest.mark.exhaustive
 def test_a_gang_that_does_not_start_in_time_gives_its_place_to_others(new_world):
     world = new_world()
     nowhere = [{"key": "darkroom.dev/nowhere", "value": "here"}]

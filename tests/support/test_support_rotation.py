@@ -1,10 +1,11 @@
 """Exhaustive tests take turns: what runs when, that everything has its turn, and what is said of it."""
 
 import subprocess
+from collections import Counter
 
 import pytest
 
-from darkroom_testing.rotation import PARTS, head, part_of, turn_of_commit, turn_of_option
+from darkroom_testing.rotation import PARTS, head, parts_of, turn_of_commit, turn_of_option
 
 PLUGIN = ("-p", "darkroom_testing.rotation")
 TESTS = """
@@ -18,12 +19,12 @@ def test_always():
 def test_each(number):
     pass
 
-@pytest.mark.exhaustive(parts=2)
+@pytest.mark.exhaustive(proven=False)
 @pytest.mark.parametrize("number", range(10))
-def test_half(number):
+def test_new(number):
     pass
 """
-NODE_IDS = [f"tests/test_a.py::test_each[{number}]" for number in range(200)]
+NODE_IDS = [f"tests/test_{file}.py::test_each[{number}]" for file in "abc" for number in range(50)]
 
 
 @pytest.fixture
@@ -48,29 +49,26 @@ def commit(folder):
     return head(folder)
 
 
-@pytest.mark.parametrize("parts", [1, 3, PARTS])
-def test_each_test_has_one_turn_in_as_many_parts(parts):
-    turns = [turn_of_option(f"{part}/{parts}") for part in range(1, parts + 1)]
-    for node_id in NODE_IDS:
-        assert sum(turn.includes(node_id, PARTS) for turn in turns) == 1
+@pytest.mark.parametrize("parts", [1, 3, PARTS, 60])
+def test_the_tests_of_a_file_are_dealt_evenly(parts):
+    found = parts_of(NODE_IDS, parts)
+    assert list(found) == NODE_IDS
+    for file in "abc":
+        counts = Counter(part for name, part in found.items() if f"test_{file}" in name)
+        assert set(counts) <= set(range(1, parts + 1))
+        assert sum(counts.values()) == 50
+        numbers = [counts[part] for part in range(1, parts + 1)]
+        assert max(numbers) - min(numbers) <= 1
 
 
-@pytest.mark.parametrize("parts", [3, PARTS])
-def test_the_commits_give_every_test_its_turn(parts):
-    turns = [turn_of_commit(f"{number:040x}", "") for number in range(parts)]
-    for node_id in NODE_IDS:
-        assert sum(turn.includes(node_id, parts) for turn in turns) == 1
-
-
-def test_what_has_no_turn_runs_when_all_are_asked_for_and_in_no_commit():
-    turns = [turn_of_commit(f"{number:x}", "") for number in range(24)]
-    assert not any(turn.includes("a", None) for turn in turns)
-    assert turn_of_option("all").includes("a", None)
+def test_the_commits_give_every_part_its_turn():
+    turns = [turn_of_commit(f"{number:040x}", "") for number in range(PARTS)]
+    assert {turn.part for turn in turns} == set(range(1, PARTS + 1))
+    assert {turn.parts for turn in turns} == {PARTS}
 
 
 def test_the_part_of_a_test_does_not_depend_on_the_process():
-    assert part_of("tests/test_a.py::test_each[1]", 12) == 2
-    assert {part_of(node_id, PARTS) for node_id in NODE_IDS} == set(range(1, PARTS + 1))
+    assert parts_of(["tests/test_a.py::test_each[1]"], 12) == {"tests/test_a.py::test_each[1]": 8}
 
 
 def test_the_commit_chooses_and_the_output_says_so(run, pytester):
@@ -78,9 +76,7 @@ def test_the_commit_chooses_and_the_output_says_so(run, pytester):
     passed, deselected, output = run()
     turn = turn_of_commit(chosen, "")
     ids = [f"test_rows.py::test_each[{number}]" for number in range(50)]
-    halves = [f"test_rows.py::test_half[{number}]" for number in range(10)]
-    running = sum(turn.includes(one, PARTS) for one in ids)
-    running += sum(turn.includes(one, 2) for one in halves)
+    running = list(parts_of(ids, PARTS).values()).count(turn.part)
     assert (passed, deselected) == (1 + running, 60 - running)
     assert f"exhaustive tests: {turn.name} (commit {chosen[:8]})" in output
     said = f"{turn.name} of the exhaustive tests (commit {chosen[:8]}): {running} of 60"
@@ -112,7 +108,7 @@ def test_what_is_asked_for_by_name_runs(run, arguments):
 
 def test_what_the_marks_of_a_run_leave_is_counted(run):
     assert ": 60 of 60;" in run("--exhaustive=all")[2]
-    assert ": 10 of 10;" in run("--exhaustive=all", "-m", "exhaustive(parts=2)")[2]
+    assert ": 10 of 10;" in run("--exhaustive=all", "-m", "exhaustive(proven=False)")[2]
     assert "of the exhaustive tests" not in run("-m", "not exhaustive")[2]
 
 

@@ -1,8 +1,9 @@
-"""One rank of the resume tests: `python resume_worker.py TASKS.json`, with torchrun's environment.
+"""The ranks of the resume tests: `python resume_worker.py BASE`, asked over its standard input.
 
-Runs the trainer's own worker for each task of the file and prints the digest of its model: many
-tasks in one process, since starting torch costs more than training the tiny model. Tasks that have
-a port run in a child each, which may kill itself.
+Each line it reads is a run, `{"tasks": FILE, "world_size": N}`: N forks, which have imported everything
+already since starting torch costs more than training the tiny model, run the trainer's own worker for
+each task of the file. Rank 0 prints the digests of the models into FILE.out; FILE.err has its errors.
+The answer is a line with its exit code. Tasks that have a port run in a child each, which may kill itself.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -150,7 +152,7 @@ def run_together(entries):
 
 
 def run_apart(entry):
-    """Runs an entry in a child, which has imported everything already."""
+    """Runs an entry in a child of its own."""
     child = os.fork()
     if child == 0:
         os.environ["MASTER_PORT"] = entry["port"]
@@ -159,15 +161,57 @@ def run_apart(entry):
     os.waitpid(child, 0)
 
 
+def run_rank(rank, request):
+    """Runs in a fork; does not return."""
+    tasks = Path(request["tasks"])
+    outputs = [tasks.with_suffix(f".{end}") if rank == 0 else os.devnull for end in ("out", "err")]
+    for number, output in enumerate(outputs, 1):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    workers = str(request["world_size"])
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    os.environ |= {"WORLD_SIZE": workers, "LOCAL_WORLD_SIZE": workers}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": request["port"]}
+    code = 1
+    try:
+        entries = json.loads(tasks.read_text())
+        if "port" in entries[0]:
+            for entry in entries:
+                run_apart(entry)
+        else:
+            run_together(entries)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run_ranks(request):
+    """The exit code of rank 0."""
+    ranks = []
+    for rank in range(request["world_size"]):
+        child = os.fork()
+        if child == 0:
+            run_rank(rank, request)
+        ranks.append(child)
+    first, *others = ranks
+    _, status = os.waitpid(first, 0)
+    for rank in others:
+        # A rank whose peer was killed waits for it: killed too, as a node's death would.
+        if status:
+            os.kill(rank, signal.SIGKILL)
+        os.waitpid(rank, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
 def main():
     prepare_environment(use_gpu=False)
-    entries = json.loads(Path(sys.argv[1]).read_text())
-    if "port" not in entries[0]:
-        run_together(entries)
-        return
-    loop.load_base(Path(entries[0]["base"]), torch.device("cpu"))  # imports what is slow to import
-    for entry in entries:
-        run_apart(entry)
+    warm, *_ = sys.argv[1:]
+    loop.load_base(Path(warm), torch.device("cpu"))  # imports what is slow to import
+    for line in sys.stdin:
+        print(json.dumps(run_ranks(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -265,6 +265,7 @@ sys.exit(subprocess.run([sys.executable, "-m", "darkroom_trainer", "--job", sys.
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive  # the node tier's example does so in every run
 def test_a_run_on_a_cluster_that_is_there_publishes(make_job, tmp_path):
     job = make_job(tmp_path)
     (tmp_path / "job.json").write_text(job.model_dump_json(by_alias=True))

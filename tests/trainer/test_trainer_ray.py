@@ -55,6 +55,7 @@ def test_two_workers_train_one_model_and_a_second_job_makes_no_class_images(make
     assert prepare(second, options(tmp_path)).plan.class_images_to_make == 0
 
 
+@pytest.mark.exhaustive
 def test_a_killed_head_ends_the_run_with_what_to_do(make_job, tmp_path):
     job = make_job(tmp_path, training={"maxSteps": 100_000}, checkpoint={"everySteps": 5})
 
@@ -98,6 +99,12 @@ def test_a_killed_worker_is_said_in_our_words_and_nothing_is_promised(make_job, 
     assert "ray" not in shown.lower()
 
 
+def test_a_driver_imports_no_torch():
+    """It costs seconds: the workers alone need it, and import it while the driver waits."""
+    code = "import sys, darkroom_trainer.driver.ray_trainer; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -115,6 +122,7 @@ print(result.status, result.stop_signal.name, result.steps)
 """
 
 
+@pytest.mark.exhaustive
 def test_a_signal_saves_and_the_next_run_goes_on(make_job, tmp_path):
     job = make_job(tmp_path, training={"maxSteps": 100_000}, checkpoint={"everySteps": 100_000})
     (tmp_path / "job.json").write_text(job.model_dump_json(by_alias=True))
@@ -181,6 +189,7 @@ def overflowing_base(tiny_base, tmp_path):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_loss_that_is_not_finite_ends_the_job_and_is_never_saved(
     make_job, overflowing_base, tmp_path
 ):

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -40,37 +41,31 @@ def free_port():
         return str(listener.getsockname()[1])
 
 
-def run_ranks(tasks_file, entries, world_size):
-    """Runs tasks on real processes with gloo; the digests that rank 0 printed and the exit codes."""
-    tasks_file.write_text(json.dumps(entries))
-    shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": free_port(),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "OMP_NUM_THREADS": "1",
-    }
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(tasks_file)],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    try:
-        output, errors = ranks[0].communicate(timeout=900)
-        for rank in ranks[1:]:
-            # A rank whose peer was killed waits for it: killed too, as a node's death would.
-            rank.wait(timeout=60) if ranks[0].returncode == 0 else rank.kill()
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    return {line["name"]: line["digest"] for line in lines}, ranks[0].returncode, errors
+@pytest.fixture(scope="module")
+def run_ranks(tiny_base):
+    """Runs tasks on real processes with gloo; the digests that rank 0 printed, its exit code and errors."""
+    with subprocess.Popen(
+        [sys.executable, str(WORKER), str(tiny_base)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as worker:
+
+        def run(tasks_file, entries, world_size):
+            tasks_file.write_text(json.dumps(entries))
+            request = {"tasks": str(tasks_file), "world_size": world_size, "port": free_port()}
+            worker.stdin.write(json.dumps(request) + "\n")
+            worker.stdin.flush()
+            code = int(worker.stdout.readline())
+            output = tasks_file.with_suffix(".out").read_text().splitlines()
+            lines = [json.loads(line) for line in output if line.startswith("{")]
+            digests = {line["name"]: line["digest"] for line in lines}
+            return digests, code, tasks_file.with_suffix(".err").read_text()
+
+        yield run
+        os.killpg(worker.pid, signal.SIGKILL)  # with ranks of a test that ran out of time
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +120,7 @@ def mean_difference(first, second):
     ],
 )
 def test_every_zero_stage_and_precision_resumes_to_the_same_bytes(
-    tmp_path, entry_of, tiny_base, workers, cases
+    tmp_path, run_ranks, entry_of, tiny_base, workers, cases
 ):
     wholes = {
         "-".join(map(str, case)): entry_of(
@@ -159,7 +154,9 @@ def test_every_zero_stage_and_precision_resumes_to_the_same_bytes(
             assert mean_difference(rounded, unet) > 0, "these are not the 32-bit masters"
 
 
-def test_workers_that_are_started_again_continue_and_publish_the_same_bytes(tmp_path, entry_of):
+def test_workers_that_are_started_again_continue_and_publish_the_same_bytes(
+    tmp_path, run_ranks, entry_of
+):
     """As Ray would start them: with the task of the first time, which knows of no checkpoint."""
     whole = entry_of(tmp_path / "whole", "whole", 2, 2, "FP32")
     again = entry_of(tmp_path / "again", "again", 2, 2, "FP32", fail_after=3)
@@ -183,7 +180,9 @@ DEATHS = {
         pytest.param(2, tuple(DEATHS), id="2-whole", marks=pytest.mark.exhaustive),
     ],
 )
-def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(tmp_path, entry_of, workers, moments):
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bytes(
+    tmp_path, run_ranks, entry_of, workers, moments
+):
     deaths = {"whole": {}, **{moment: DEATHS[moment] for moment in moments}}
     entries = []
     for name, death in deaths.items():
@@ -212,7 +211,7 @@ def checkpoints(root):
 
 
 def test_a_run_stopped_in_any_phase_saves_what_is_new_and_publishes_the_same_bytes(
-    tmp_path, entry_of
+    tmp_path, run_ranks, entry_of
 ):
     def run(stops):
         entries = [entry_of(tmp_path / name, name, 1, 2, "FP32") for name in stops]
@@ -248,7 +247,7 @@ def test_a_run_stopped_in_any_phase_saves_what_is_new_and_publishes_the_same_byt
     assert run(dict.fromkeys(STOPS)) == dict.fromkeys(STOPS, whole)
 
 
-def test_a_stop_that_finds_no_room_says_that_nothing_was_saved(tmp_path, entry_of):
+def test_a_stop_that_finds_no_room_says_that_nothing_was_saved(tmp_path, run_ranks, entry_of):
     entry = entry_of(tmp_path / "run", "run", 1, 2, "FP32", disk_full=[1, 0])
     published, code, errors = run_ranks(
         tmp_path / "tasks.json", [entry | {"stop_on": (Phase.TRAINING, 0)}], 1
@@ -258,7 +257,9 @@ def test_a_stop_that_finds_no_room_says_that_nothing_was_saved(tmp_path, entry_o
 
 
 @pytest.mark.parametrize(("workers", "full_rank"), [(1, 0), (2, 1)])
-def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, entry_of, workers, full_rank):
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
+    tmp_path, run_ranks, entry_of, workers, full_rank
+):
     root = tmp_path / "run"
     entry = entry_of(root, "run", workers, 2, "FP32", disk_full=[4, full_rank])
     published, code, errors = run_ranks(tmp_path / "tasks.json", [entry], workers)

@@ -13,6 +13,9 @@ import pytest
 from darkroom_local.ray_session import HEAD_PROCESSES
 from darkroom_trainer.driver.run import RunOptions, prepare
 
+ALWAYS = (signal.SIGTERM, "raylet")
+"""The case that stands in every run."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -35,7 +38,17 @@ def training(make_job, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+exhaustive = pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=exhaustive),
+        pytest.param(signal.SIGHUP, marks=exhaustive),
+    ],
+)
 def test_a_signal_to_all_of_a_training_saves_it(training, tmp_path, number):
     job, process = training
     for line in process.stdout:
@@ -54,8 +67,14 @@ def test_a_signal_to_all_of_a_training_saves_it(training, tmp_path, number):
     assert_gone(processes)
 
 
-@pytest.mark.parametrize("moment", ["plan", *sorted(HEAD_PROCESSES)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        pytest.param(number, moment, marks=() if (number, moment) == ALWAYS else exhaustive)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        for moment in ("plan", *sorted(HEAD_PROCESSES))
+    ],
+)
 def test_a_signal_while_it_starts_ends_it_quietly(training, number, moment):
     _, process = training
     json.loads(process.stdout.readline())

@@ -1,13 +1,15 @@
 """Exhaustive tests take turns: each run has one part of them, which the commit chooses.
 
 `exhaustive` marks the tests that are exhaustive by nature: every fault at every write, every case of
-a matrix. A row or two of each group go without the mark and stand in every run. With `parts=None` a
-test has no turn: it has not passed yet, and runs by name and in `make test-exhaustive` only.
+a matrix. A row or two of each group go without the mark and stand in every run. The others of a file
+are dealt to the parts like cards, so that no run has many of the slow ones. With `proven=False` a test
+has no turn: it has not passed yet, and runs by name and in `make test-exhaustive` only.
 """
 
 import hashlib
 import subprocess
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,10 +17,10 @@ from typing import Final
 import pytest
 
 PARTS: Final = 12
-"""Parts of the exhaustive tests: each adds a few minutes to a run; a mark may say another number."""
+"""Parts of the exhaustive tests: each adds a few minutes to a run."""
 
 MARK: Final = "exhaustive"
-UNPROVEN: Final = pytest.mark.exhaustive(parts=None)
+UNPROVEN: Final = pytest.mark.exhaustive(proven=False)
 """Of a test that has not passed yet."""
 
 HELP: Final = (
@@ -29,27 +31,35 @@ HELP: Final = (
 
 @dataclass(frozen=True)
 class Turn:
-    """Which exhaustive tests run, in words and in deed."""
+    """Which exhaustive tests run, and why: one part of so many, all (1 of 1), or none (0 of 1)."""
 
-    name: str
+    part: int
+    parts: int
     why: str
-    includes: Callable[[str, int | None], bool]
-    """Whether a test runs: its node id, and the number of parts of its group; None for no turn."""
+
+    @property
+    def name(self) -> str:
+        """As the output calls it."""
+        if self.parts == 1:
+            return "all" if self.part else "none"
+        return f"part {self.part} of {self.parts}"
 
 
-def part_of(node_id: str, parts: int) -> int:
-    """The part that a test belongs to, from 1, as long as it keeps its name."""
-    return int.from_bytes(hashlib.sha256(node_id.encode()).digest()) % parts + 1
+def parts_of(node_ids: Iterable[str], parts: int) -> dict[str, int]:
+    """The part of each test, from 1: a file's tests one after another, from a part that its name chooses."""
+    dealt: dict[str, int] = defaultdict(int)
+    found = {}
+    for node_id in node_ids:
+        file = node_id.partition("::")[0]
+        first = int.from_bytes(hashlib.sha256(file.encode()).digest())
+        found[node_id] = (first + dealt[file]) % parts + 1
+        dealt[file] += 1
+    return found
 
 
 def turn_of_commit(commit: str, why: str) -> Turn:
     """The part whose turn it is at a commit."""
-    number = int(commit, 16)
-
-    def includes(node_id: str, parts: int | None) -> bool:
-        return parts is not None and part_of(node_id, parts) == number % parts + 1
-
-    return Turn(f"part {number % PARTS + 1} of {PARTS}", why, includes)
+    return Turn(int(commit, 16) % PARTS + 1, PARTS, why)
 
 
 def head(folder: Path) -> str | None:
@@ -66,15 +76,11 @@ def turn_of_option(option: str) -> Turn:
     """The turn that `--exhaustive` names; ValueError for what is none."""
     why = f"--exhaustive={option}"
     if option in ("all", "none"):
-        return Turn(option, why, lambda node_id, parts: option == "all")
+        return Turn(int(option == "all"), 1, why)
     part, _, parts = option.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise ValueError(f"{why}: use auto, all, none, or K/N with K from 1 to N")
-    return Turn(
-        f"part {part} of {parts}",
-        why,
-        lambda node_id, _: part_of(node_id, int(parts)) == int(part),
-    )
+    return Turn(int(part), int(parts), why)
 
 
 def choose(config: pytest.Config) -> Turn:
@@ -83,7 +89,7 @@ def choose(config: pytest.Config) -> Turn:
     if option != "auto":
         return turn_of_option(option)
     if config.option.keyword or config.option.lf or any("::" in one for one in config.args):
-        return Turn("all", "asked for by name", lambda node_id, parts: True)
+        return Turn(1, 1, "asked for by name")
     commit = head(config.rootpath)
     if commit is None:
         return turn_of_commit("0", "git knows no commit here")
@@ -102,18 +108,17 @@ class Rotation:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        runs: list[pytest.Item] = []
-        rests: list[pytest.Item] = []
-        known = 0
-        for item in items:
-            mark = item.get_closest_marker(MARK)
-            known += mark is not None
-            turn = mark is None or self._turn.includes(item.nodeid, mark.kwargs.get("parts", PARTS))
-            (runs if turn else rests).append(item)
-        self._known, self._running = known, known - len(rests)
-        if rests:
-            config.hook.pytest_deselected(items=rests)
-            items[:] = runs
+        marks = {item.nodeid: mark for item in items if (mark := item.get_closest_marker(MARK))}
+        if self._turn.name == "all":
+            resting: set[str] = set()
+        else:
+            proven = [name for name, mark in marks.items() if mark.kwargs.get("proven", True)]
+            parts = parts_of(proven, self._turn.parts)
+            resting = {name for name in marks if parts.get(name) != self._turn.part}
+        self._known, self._running = len(marks), len(marks) - len(resting)
+        if resting:
+            config.hook.pytest_deselected(items=[item for item in items if item.nodeid in resting])
+            items[:] = [item for item in items if item.nodeid not in resting]
 
     def pytest_report_header(self) -> str:
         return f"exhaustive tests: {self._turn.name} ({self._turn.why})"
@@ -133,7 +138,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """The mark, and the turn of this run."""
-    config.addinivalue_line("markers", f"{MARK}(parts={PARTS}): runs in one of so many runs")
+    config.addinivalue_line("markers", f"{MARK}(proven=True): runs in one of {PARTS} runs")
     try:
         turn = choose(config)
     except ValueError as error:

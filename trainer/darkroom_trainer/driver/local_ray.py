@@ -41,10 +41,10 @@ class LocalRay(RayRun):
     def _where_logs_are(self) -> str:
         return f" (Ray's logs: {self._session.logs})"
 
-    def _torch_config(self) -> Any:
-        from darkroom_trainer.driver.file_rendezvous import FileRendezvous
+    def _process_group(self) -> Any:
+        from darkroom_trainer.driver.ray_trainer import of_one_machine
 
-        return FileRendezvous()
+        return of_one_machine()
 
     def _head_is_dead(self) -> bool:
         return self._session.head_is_dead()

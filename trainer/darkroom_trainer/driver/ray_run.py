@@ -109,12 +109,13 @@ class RayRun:
 
     def _fit(self, task: WorkerTask) -> None:
         from ray.train import RunConfig
-        from ray.train.torch import TorchTrainer
 
-        trainer = TorchTrainer(
+        from darkroom_trainer.driver.ray_trainer import Trainer
+
+        trainer = Trainer(
             worker_entry,
             train_loop_config=task.to_config(),
-            torch_config=self._torch_config(),
+            backend_config=self._process_group(),
             scaling_config=scaling_config(task.job.spec.scale),
             run_config=RunConfig(
                 name="ray",
@@ -131,9 +132,11 @@ class RayRun:
         """An addition to a message about Ray's processes; on a cluster each pod has its own log."""
         return ""
 
-    def _torch_config(self) -> Any:
-        """Ray's TorchConfig; None for its own."""
-        return None
+    def _process_group(self) -> Any:
+        """How the workers meet."""
+        from darkroom_trainer.driver.ray_trainer import ProcessGroup
+
+        return ProcessGroup()
 
     def _head_is_dead(self) -> bool:
         """On a cluster the driver is on the head and ends with it."""
