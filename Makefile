@@ -11,6 +11,8 @@ TIER ?= api
 # Where tests that need a Kubernetes run: local (one that is started for them), existing (that of
 # $KUBECONFIG) or none. What a machine can't run is skipped with the reason: tests/harness/README.md.
 CLUSTER ?= local
+# How many tests run beside each other, a file's one after another.
+BESIDE := --numprocesses=auto --dist=loadfile
 # Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
@@ -30,14 +32,17 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
 demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 	$(BIN)/darkroom demo
 
+# Beside each other what needs neither Ray nor a cluster, one after another what does.
 test: setup ## Run every test; the exhaustive ones take turns (CLUSTER=existing: on your cluster, none: without)
-	$(BIN)/python -m pytest --cluster=$(CLUSTER)
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(BESIDE)
+	$(BIN)/python -m pytest -m "slow or cluster" --cluster=$(CLUSTER)
 
 quick: setup ## Run what needs neither Ray nor a cluster
-	$(BIN)/python -m pytest -m "not slow and not cluster" --exhaustive=none
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(BESIDE) --exhaustive=none
 
 test-exhaustive: setup ## Run every test and all that is exhaustive
-	$(BIN)/python -m pytest --cluster=$(CLUSTER) --exhaustive=all
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(BESIDE) --exhaustive=all
+	$(BIN)/python -m pytest -m "slow or cluster" --cluster=$(CLUSTER) --exhaustive=all
 
 check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check

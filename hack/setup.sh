@@ -18,20 +18,24 @@ command -v g++ >/dev/null || {
 # cache: with its CPU communication extension in it, nothing is compiled when a training begins.
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
-awk '/^[^ ]/ { keep = !/^deepspeed==/ } keep' requirements/dev.txt > "$parts/wheels.txt"
-awk '/^[^ ]/ { keep = /^deepspeed==/ } keep' requirements/dev.txt > "$parts/deepspeed.txt"
+only() { awk "/^[^ ]/ { keep = $1 } keep" requirements/dev.txt; }
+only '!/^deepspeed==/' > "$parts/wheels.txt"
+only '/^deepspeed==/' > "$parts/deepspeed.txt"
 
-if command -v uv >/dev/null; then
-  uv venv --quiet --allow-existing --python "$python" "$venv"
-  install=(uv pip install --quiet --python "$venv/bin/python")
-  no_cache=--no-cache
-else
-  "$python" -m venv "$venv"
-  install=("$venv/bin/python" -m pip install --quiet)
-  no_cache=--no-cache-dir
+# uv unpacks in parallel what pip does one after another: a minute instead of eight. It reads none of pip's settings.
+"$python" -m venv "$venv"
+if ! uv=$(command -v uv); then
+  only '/^uv==/' > "$parts/uv.txt"
+  "$venv/bin/python" -m pip install --quiet --require-hashes -r "$parts/uv.txt"
+  uv=$venv/bin/uv
 fi
+index=$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null) || index=${PIP_INDEX_URL:-}
+[ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+install=("$uv" pip install --quiet --python "$venv/bin/python")
 "${install[@]}" --require-hashes -r "$parts/wheels.txt"
 echo "compiling DeepSpeed's CPU communication extension (about a minute)"
 DS_ACCELERATOR=cpu DS_BUILD_SHM_COMM=1 PATH="$PWD/$venv/bin:$PATH" "${install[@]}" \
-  --require-hashes --no-deps --no-build-isolation "$no_cache" -r "$parts/deepspeed.txt"
+  --require-hashes --no-deps --no-build-isolation --no-cache -r "$parts/deepspeed.txt"
 "${install[@]}" --no-deps --no-build-isolation -e .
+# Now, all of them: pods of the test cluster can't write there, and would compile at each start.
+"$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null || true # some packages hold templates

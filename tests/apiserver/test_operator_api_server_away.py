@@ -25,7 +25,8 @@ def test_an_api_server_that_is_killed_is_told_in_four_lines_and_costs_no_job(
     said = len(operator.log.read_text())
     world.cluster.stop("kube-apiserver")
     try:
-        wait_for(lambda: operator.readiness() == "standby", "the end of its lead", pause=0.05)
+        wait_for(lambda: "lease: not leading" in operator.log.read_text()[said:], "end of its lead")
+        assert operator.readiness() == "standby"
         assert operator.healthy()
     finally:
         world.cluster.start("kube-apiserver")

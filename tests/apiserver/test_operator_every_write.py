@@ -2,7 +2,8 @@
 fails in every way. It ends as if nothing had: the same status, the same objects, no run twice.
 
 The jobs of all cases live side by side, so each fault and each kill also happens to neighbours. One life
-meets all of them in every run; all lives meet each of them in turn.
+meets the kills in every run; all lives meet each fault and each kill in turn. The operator meets all faults
+in memory in every run.
 """
 
 import re
@@ -146,14 +147,14 @@ def stage_fixture(api_cluster, installation):
         yield stage
 
 
-def rows(faults):
+def rows(faults, *marks):
     """A life of two attempts with all faults; all lives with each."""
-    yield pytest.param([fail_and_retry], faults, id="one life")
+    yield pytest.param([fail_and_retry], faults, id="one life", marks=marks)
     for name, fault in faults.items():
         yield pytest.param(LIVES, {name: fault}, id=name, marks=pytest.mark.exhaustive)
 
 
-@pytest.mark.parametrize(("chosen", "faults"), rows(FAULTS))
+@pytest.mark.parametrize(("chosen", "faults"), rows(FAULTS, pytest.mark.exhaustive))
 def test_an_error_at_any_call_changes_nothing(stage, chosen, faults):
     calm = undisturbed(stage, chosen)
     about = struck(stage, faults, calm, lambda: None)

@@ -6,6 +6,7 @@ Specs are generated from the schema, from the models, with damage and close to e
 import copy
 import http.client
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -148,6 +149,7 @@ def test_hostile_specs_are_refused_by_field_or_harm_nobody(installation, operato
     assert operator.healthy()
 
 
+@pytest.mark.exhaustive
 def test_any_text_gets_into_the_status(operator, world):
     """Texts of others end up there: of libraries that like pictures, of terminals, of databases."""
     world.create()
@@ -178,6 +180,7 @@ def odd_ray_jobs(namespace):
         yield {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": name | metadata, **rest}
 
 
+@pytest.mark.exhaustive
 def test_odd_objects_with_our_labels_harm_nobody(installation, operator, world):
     for ray_job in odd_ray_jobs(world.namespace):
         code, answer = world.admin.send("POST", ray_jobs_path(world.namespace), ray_job)
@@ -193,6 +196,7 @@ def test_odd_objects_with_our_labels_harm_nobody(installation, operator, world):
 ODD_ATTEMPTS = ("x", "mascot-", "mascot-one", "other-7", "../../configmaps/a", "-1", "a/status?b=c")
 
 
+@pytest.mark.exhaustive
 def test_odd_statuses_harm_nobody(operator, world):
     """Somebody who may write statuses is trusted, but not with the operator's rights."""
     ended = {"endTime": TIME, "reason": "WorkerDied"}

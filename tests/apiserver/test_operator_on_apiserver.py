@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import threading
 
+import pytest
+
 from darkroom_testing.apiserver.apiserver_world import (  # noqa: F401 - fixtures
     LABEL,
     MERGE,
@@ -79,6 +81,7 @@ def test_a_deleted_job_leaves_nothing(world):
     wait_for(lambda: not world.products(), "end of what the job had")
 
 
+@pytest.mark.exhaustive
 def test_settled_jobs_cost_no_write(installation, operator, world):
     names = [f"job-{number}" for number in range(5)]
     for name in names:

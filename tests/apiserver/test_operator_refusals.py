@@ -15,6 +15,7 @@ import pytest
 from darkroom_testing.apiserver.apiserver_world import World, denial, word_of
 from darkroom_testing.apiserver.operator_process import installed
 from darkroom_testing.cluster.cluster import wait_for
+from darkroom_testing.cluster.errors import ClusterError
 
 PATIENCE_SECONDS = 30
 DELETES = {"uri": "pvc://models", "deletionPolicy": "Delete"}
@@ -130,20 +131,22 @@ MEANS = (
 
 
 @pytest.fixture(scope="module")
-def admin_of(api_cluster, tmp_path_factory):
-    """Worlds with an operator that repeats what was refused soon enough for a test."""
-    folder = tmp_path_factory.mktemp("refusals")
-    with installed(api_cluster, folder) as installation, contextlib.ExitStack() as stack:
-        operator = installation.start(DARKROOM_REFUSAL_SECONDS="5")
-        operator.wait("leading")
-
-        def new_world():
-            return World(api_cluster, stack.enter_context(api_cluster.namespace("refusals")))
-
-        yield new_world
-        for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
-            api_cluster.kubectl("delete", kind, "--all", "--wait=false")
+def installation(api_cluster, tmp_path_factory):
+    """An operator that repeats what was refused soon enough for a test."""
+    with installed(api_cluster, tmp_path_factory.mktemp("refusals")) as installation:
+        installation.start(DARKROOM_REFUSAL_SECONDS="5").wait("leading")
+        yield installation
         assert "Traceback" not in installation.log()
+
+
+@pytest.fixture(scope="module")
+def admin_of(installation):
+    """Makes worlds of this operator."""
+    cluster = installation.cluster
+    with contextlib.ExitStack() as stack:
+        yield lambda: World(cluster, stack.enter_context(cluster.namespace("refusals")))
+        for kind in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
+            cluster.kubectl("delete", kind, "--all", "--wait=false")
 
 
 def in_force(worlds):
@@ -178,12 +181,16 @@ def warned(world, word):
 def wait_until_named(cases):
     begun = time.monotonic()
     for world, word, text in cases:
-        wait_for(
-            lambda world=world, word=word, text=text: is_named(world, word, text),
-            f"{word} with {text!r} in {world.namespace}",
-            PATIENCE_SECONDS - (time.monotonic() - begun),
-            0.2,
-        )
+        try:
+            wait_for(
+                lambda world=world, word=word, text=text: is_named(world, word, text),
+                f"{word} with {text!r} in {world.namespace}",
+                PATIENCE_SECONDS - (time.monotonic() - begun),
+                0.2,
+            )
+        except AssertionError as error:
+            error.add_note(f"the status was {world.job('job').get('status')}")
+            raise
 
 
 @pytest.mark.parametrize("means", MEANS)
@@ -245,23 +252,33 @@ def test_a_namespace_with_a_job_that_removes_its_model_goes(admin_of):
     world.cluster.kubectl("delete", "namespace", world.namespace, "--timeout=60s")
 
 
-def test_a_verb_that_the_operator_lacks_is_named(api_cluster, tmp_path):
-    with installed(api_cluster, tmp_path) as installation:
-        role = next(
-            one
-            for one in installation.documents
-            if one["kind"] == "ClusterRole"
-            and any("rayjobs" in rule["resources"] for rule in one["rules"])
-        )
-        less = json.loads(json.dumps(role))
-        for rule in less["rules"]:
-            if "rayjobs" in rule["resources"]:
-                rule["verbs"] = [verb for verb in rule["verbs"] if verb != "create"]
-        api_cluster.apply(less)
-        installation.start(DARKROOM_REFUSAL_SECONDS="2").wait("leading")
-        with api_cluster.namespace("refusals") as namespace:
-            world = World(api_cluster, namespace)
-            world.create("job")
-            wait_until_named([(world, "LaunchRefused", 'cannot create resource "rayjobs"')])
-            api_cluster.apply(role)
-            world.ray_job("job-1")
+def test_a_verb_that_the_operator_lacks_is_named(installation, admin_of):
+    cluster, world = installation.cluster, admin_of()
+    role = next(
+        one
+        for one in installation.documents
+        if one["kind"] == "ClusterRole"
+        and any("rayjobs" in rule["resources"] for rule in one["rules"])
+    )
+    less = json.loads(json.dumps(role))
+    for rule in less["rules"]:
+        if "rayjobs" in rule["resources"]:
+            rule["verbs"] = [verb for verb in rule["verbs"] if verb != "create"]
+    cluster.apply(less)
+    try:
+        ask = (f"--as={installation.user}", f"--namespace={world.namespace}")
+        may = ("auth", "can-i", "create", "rayjobs.ray.io", *ask)
+        wait_for(lambda: not succeeds(cluster, *may), "the role to be less")
+        world.create("job")
+        wait_until_named([(world, "LaunchRefused", 'cannot create resource "rayjobs"')])
+    finally:
+        cluster.apply(role)
+    world.ray_job("job-1")
+
+
+def succeeds(cluster, *arguments):
+    try:
+        cluster.kubectl(*arguments)
+    except ClusterError:
+        return False
+    return True

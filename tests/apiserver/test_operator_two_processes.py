@@ -99,6 +99,7 @@ def test_one_writes_and_ends_and_the_other_goes_on_within_two_seconds(pair):
     assert min(seconds) <= ENDED_SECONDS, seconds
 
 
+@pytest.mark.exhaustive
 def test_a_call_without_an_answer_does_not_hold_up_the_other(pair):
     """The first one is to end while it waits for the apiserver."""
     pair.proxies[0].judge = lambda call: (
@@ -122,6 +123,7 @@ def test_a_killed_leader_is_followed_within_fifteen_seconds(pair):
     goes_on(pair)
 
 
+@pytest.mark.exhaustive
 def test_a_leader_that_slept_writes_nothing_when_it_wakes(pair):
     world = pair.world
     world.create()
@@ -149,6 +151,7 @@ def test_a_leader_that_slept_writes_nothing_when_it_wakes(pair):
     assert set(world.admin.ray_jobs(world.namespace)) == {"mascot-1", "new-1", "asleep-2"}
 
 
+@pytest.mark.exhaustive
 def test_reports_of_progress_are_sent_to_who_leads(pair):
     place = f"--namespace={pair.installation.namespace}"
 
@@ -162,6 +165,7 @@ def test_reports_of_progress_are_sent_to_who_leads(pair):
     wait_for(lambda: address() == ["10.1.0.2"], "the second one's address")
 
 
+@pytest.mark.exhaustive
 def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair):
     """It does not hear of the other: it stops because its own time is up."""
     world = pair.world
@@ -181,6 +185,7 @@ def test_a_leader_that_is_cut_off_stops_before_the_other_begins(pair):
     assert pair.writes("first", since) == []
 
 
+@pytest.mark.exhaustive
 def test_one_that_slept_alone_forgets_nothing(pair):
     """Nobody took its place: it leads again, and deals with what came meanwhile and what was under way."""
     world = pair.world
@@ -199,6 +204,7 @@ def test_one_that_slept_alone_forgets_nothing(pair):
     world.word("Completed")
 
 
+@pytest.mark.exhaustive
 def test_a_job_that_comes_while_renewals_are_late_is_dealt_with(pair):
     """One late renewal forbids writes and does not end the lead: nothing else would bring the job back."""
     world = pair.world

@@ -106,6 +106,7 @@ def played(stage: Stage, name, tick):
     return {life.__name__: found[actor.name] for actor, life in actors.items()}
 
 
+@pytest.mark.exhaustive
 def test_what_watches_bring_changes_no_end(stage):
     calm = played(stage, "calm", lambda: None)
     for number, disturbance in enumerate(DISTURBANCES):
@@ -139,6 +140,7 @@ def mute(stream):
     stream.muted = True
 
 
+@pytest.mark.exhaustive
 def test_a_watch_that_falls_silent_is_noticed_and_a_restart_cures_it(stage):
     """Its connection stands. Until then comparisons find what it misses."""
     stage.restart(DARKROOM_WATCH_SILENCE_SECONDS="8")

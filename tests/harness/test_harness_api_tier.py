@@ -9,6 +9,8 @@ from darkroom_testing.cluster.errors import ClusterError
 
 CRDS = Path(__file__).parents[2] / "crds"
 
+pytestmark = pytest.mark.exhaustive
+
 
 def config_map(name, namespace, **more):
     metadata = {"name": name, "namespace": namespace, **more}

@@ -13,6 +13,8 @@ SLEEP = ["sleep", "3600"]
 STUBBORN = ["sh", "-c", "trap : TERM; echo ready; while true; do sleep 1; done"]
 """Does not go when it is told to."""
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Pods:
     """Pods of one namespace."""

@@ -40,7 +40,13 @@ def kubectl(state, *arguments):
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("tier", ["api", "scale", "node"])
+exhaustive = pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize(
+    "tier",
+    ["api", pytest.param("scale", marks=exhaustive), pytest.param("node", marks=exhaustive)],
+)
 def test_a_cluster_comes_up_answers_and_leaves_nothing_behind(
     tier, tier_command, own_state, machine
 ):
@@ -59,7 +65,7 @@ def test_a_cluster_comes_up_answers_and_leaves_nothing_behind(
     machine.wait_until(before, seconds=5)
 
 
-@pytest.mark.exhaustive
+@exhaustive
 @pytest.mark.parametrize("tier", ["api", "node"])
 def test_the_end_of_its_owner_is_the_end_of_a_cluster(tier, tier_command, own_state, machine):
     before = machine.look()
@@ -73,7 +79,7 @@ def test_the_end_of_its_owner_is_the_end_of_a_cluster(tier, tier_command, own_st
     machine.wait_until(before)
 
 
-@pytest.mark.exhaustive
+@exhaustive
 @pytest.mark.parametrize(
     ("tier", "last"), [("api", "kube-apiserver"), ("node", "etcd"), ("node", "containerd")]
 )
@@ -87,7 +93,7 @@ def test_a_start_that_is_killed_leaves_nothing_behind(tier, last, tier_command, 
     machine.wait_until(before)
 
 
-@pytest.mark.exhaustive
+@exhaustive
 def test_after_everything_that_watches_was_killed_the_next_start_cleans_up(
     tier_command, own_state, machine
 ):
@@ -109,7 +115,7 @@ def test_after_everything_that_watches_was_killed_the_next_start_cleans_up(
     machine.wait_until(before, seconds=5)
 
 
-@pytest.mark.exhaustive
+@exhaustive
 def test_a_second_up_finds_the_cluster_and_mends_a_broken_one(tier_command, own_state):
     assert tier_command("api", "up", "--name", own_state.name).returncode == 0
     wait_until(lambda: not own_state.command("watchdog").alive())
@@ -134,6 +140,7 @@ def other_state(own_state):
     command("down", "--name", state.name)
 
 
+@exhaustive
 def test_a_cluster_that_somebody_builds_by_hand_is_left_alone(tier_command, own_state, other_state):
     """This test is somebody: it makes the folder, and starts what it likes."""
     other_state.create("node", None)
@@ -161,6 +168,7 @@ start(state, "etcd", ["sleep", "3600"])
 """
 
 
+@exhaustive
 def test_so_is_one_that_is_built_in_steps_of_which_none_runs_now(
     tier_command, own_state, other_state
 ):
@@ -174,6 +182,7 @@ def test_so_is_one_that_is_built_in_steps_of_which_none_runs_now(
     assert other_state.command("etcd").alive()
 
 
+@exhaustive
 def test_a_cluster_is_made_anew_for_its_owner_alone(tier_command, own_state):
     owner = subprocess.Popen(["sleep", "3600"])
     own = ["up", "--name", own_state.name, "--owner", str(owner.pid)]
@@ -194,6 +203,7 @@ def test_a_cluster_is_made_anew_for_its_owner_alone(tier_command, own_state):
     owner.wait()
 
 
+@exhaustive
 def test_a_cluster_of_another_tier_is_not_replaced(tier_command, own_state):
     assert tier_command("api", "up", "--name", own_state.name).returncode == 0
     wait_until(lambda: not own_state.command("watchdog").alive())

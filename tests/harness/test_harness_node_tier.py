@@ -10,6 +10,8 @@ from darkroom_testing.cluster.pods import RESTRICTED, USER, restricted_pod, volu
 
 RAY = version("ray")
 
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture
 def namespace(node_cluster):

@@ -9,6 +9,8 @@ from darkroom_testing.cluster.cluster import wait_for
 RAY = version("ray")
 RESOURCES = {"requests": {"cpu": "1", "memory": "1Gi"}}
 
+pytestmark = pytest.mark.exhaustive
+
 
 def pod(name):
     container = {"name": name, "image": f"rayproject/ray:{RAY}", "resources": RESOURCES}

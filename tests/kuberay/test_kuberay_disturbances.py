@@ -14,10 +14,13 @@ from darkroom_testing.kuberay.faults import DISTURBANCES, EVERY_STEPS, PHASES, h
 from darkroom_testing.kuberay.volume import Watch
 from darkroom_testing.rotation import UNPROVEN
 
-ALWAYS = {("forced delete", "worker", "training")}
-"""Cases that stand in every run; the others take turns."""
-
-PROVEN: set[tuple[str, str, str]] = set()
+PROVEN = {
+    ("delete", "worker", "training"),
+    ("delete", "head", "training"),
+    ("forced delete", "worker", "training"),
+    ("forced delete", "head", "training"),
+    ("eviction", "worker", "training"),
+}
 """Cases that have passed, and take turns; the others run by name and in `make test-exhaustive`."""
 
 pytestmark = pytest.mark.timeout(900)
@@ -33,8 +36,6 @@ def cases():
 
 
 def marks_of(case):
-    if case in ALWAYS:
-        return ()
     return pytest.mark.exhaustive if case in PROVEN else UNPROVEN
 
 

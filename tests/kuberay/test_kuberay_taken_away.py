@@ -15,7 +15,9 @@ exhaustive = pytest.mark.exhaustive
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize("policy", [pytest.param("Retain", marks=UNPROVEN), "Delete"])
+@pytest.mark.parametrize(
+    "policy", [pytest.param("Retain", marks=UNPROVEN), pytest.param("Delete", marks=exhaustive)]
+)
 def test_a_namespace_goes_away_with_a_job_at_work(node_cluster, place, undisturbed, policy):
     with place(undisturbed[1], deletionPolicy=policy) as (job, volume):
         with held(job, volume, TRAINING):
@@ -32,6 +34,7 @@ def test_a_namespace_goes_away_with_a_job_that_starts(node_cluster, place, polic
         wait_for(lambda: node_cluster.get("namespace", job.namespace) is None, "end", 150, 1)
 
 
+@exhaustive
 def test_a_job_that_is_suspended_while_it_trains_saves_and_goes_at_once(place, undisturbed):
     digest, class_images = undisturbed
     with place(class_images) as (job, volume):

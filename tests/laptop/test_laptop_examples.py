@@ -174,13 +174,13 @@ def test_real_photographs_become_a_model_that_plain_diffusers_loads(tmp_path, jo
 def short_job(tmp_path):
     """Example 01 with few steps, and a folder to run it in."""
 
-    def build(name):
+    def build(name, steps=14):
         folder = tmp_path / name
         folder.mkdir()
         job = yaml.safe_load((EXAMPLES / "01-mascot.yaml").read_text())
         del job["spec"]["validation"]
         job["spec"]["priorPreservation"] |= {"numImages": 8, "samplingSteps": 4}
-        job["spec"]["training"] |= {"maxSteps": 14, "batchSizePerWorker": 2}
+        job["spec"]["training"] |= {"maxSteps": steps, "batchSizePerWorker": 2}
         job["spec"]["checkpoint"] = {"everySteps": 3, "keep": 2}
         (folder / "job.yaml").write_text(json.dumps(job))
         return folder
@@ -208,6 +208,7 @@ def read_until_step(process, step):
     raise AssertionError(process.stderr.read())
 
 
+@pytest.mark.exhaustive  # the resume tests kill workers in every run
 def test_a_killed_training_goes_on_to_the_same_bytes(short_job):
     undisturbed, killed = short_job("undisturbed"), short_job("killed")
     whole = train(undisturbed, undisturbed / "job.yaml")[-1]
@@ -221,7 +222,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(short_job):
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(short_job):
-    folder = short_job("interrupted")
+    folder = short_job("interrupted", steps=10_000)
     with started(folder) as process:
         read_until_step(process, 2)
         os.killpg(process.pid, signal.SIGINT)  # to all of them, as a terminal does

@@ -221,7 +221,16 @@ def test_its_end_leaves_no_process_and_no_file():
         ending.end()
 
 
-@pytest.mark.parametrize("killed", ["owner", *sorted(HEAD_PROCESSES), "ray::DashboardAgent"])
+@pytest.mark.parametrize(
+    "killed",
+    [
+        "owner",
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in (*sorted(HEAD_PROCESSES), "ray::DashboardAgent")
+        ),
+    ],
+)
 def test_nothing_outlives_a_killed_process_and_the_next_start_works(killed):
     first = Owner()
     try:

@@ -41,14 +41,8 @@ def training(make_job, tmp_path):
 exhaustive = pytest.mark.exhaustive
 
 
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=exhaustive),
-        pytest.param(signal.SIGHUP, marks=exhaustive),
-    ],
-)
+@exhaustive  # an example of the laptop is interrupted in every run
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_of_a_training_saves_it(training, tmp_path, number):
     job, process = training
     for line in process.stdout:

@@ -5,12 +5,10 @@ most of what a test of Ray or of a cluster takes is in processes that nobody wai
 machine that does nothing else.
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, Self
+from typing import Final
 
 import psutil
 import pytest
@@ -29,17 +27,14 @@ class Cost:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
-    @classmethod
-    def so_far(cls) -> Self:
-        """What this machine has spent until now."""
-        times = psutil.cpu_times()
-        return cls(time.monotonic(), times.user + times.nice + times.system)
-
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds)
 
-    def __sub__(self, other: "Cost") -> "Cost":
-        return Cost(self.seconds - other.seconds, self.cpu_seconds - other.cpu_seconds)
+
+def cpu_seconds() -> float:
+    """What all processes of this machine have spent since it was started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 def slowest(costs: dict[str, Cost], number: int = SLOWEST) -> list[str]:
@@ -71,19 +66,20 @@ def _folder(name: str, costs: list[Cost]) -> str:
 
 
 class Costs:
-    """Measures each test and tells at the end."""
+    """Measures each test, by the reports of its phases, and tells at the end."""
 
     def __init__(self) -> None:
-        self._costs: dict[str, Cost] = {}
+        self._costs: dict[str, Cost] = defaultdict(Cost)
+        self._cpu_seconds = cpu_seconds()
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """All phases of a test, with the fixtures that begin and end with it."""
-        before = Cost.so_far()
-        try:
-            return (yield)
-        finally:
-            self._costs[item.nodeid] = Cost.so_far() - before
+    def pytest_runtestloop(self) -> None:
+        """What was collected has cost something: that is no test's."""
+        self._cpu_seconds = cpu_seconds()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Where tests run beside each other, a test has the processor time since any other's report."""
+        before, self._cpu_seconds = self._cpu_seconds, cpu_seconds()
+        self._costs[report.nodeid] += Cost(report.duration, self._cpu_seconds - before)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The two tables."""
