@@ -1,12 +1,17 @@
 """`darkroom train`: the plan, and what it says when a job can't work; real runs are in tests/laptop."""
 
 import json
+import shlex
+import signal
 import socket
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from darkroom_trainer.driver import run
+from darkroom_trainer.status import RunStatus
 
 CONFIGS = {
     "model_index.json": {
@@ -73,6 +78,27 @@ def test_the_plan_for_programs(job, tmp_path, darkroom):
     assert (plan["steps"], plan["world_size"], plan["class_images_to_make"]) == (300, 1, 32)
     assert plan["registry"] == str(tmp_path / "models")
     assert plan["resumed_from"] is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_command_that_continues_finds_what_was_saved(
+    job, tmp_path, darkroom, monkeypatch, given
+):
+    stopped = run.TrainResult(
+        status=RunStatus.INTERRUPTED,
+        steps=3,
+        entry=None,
+        resumed_from=None,
+        stop_signal=signal.SIGINT,
+    )
+    monkeypatch.setattr(run, "train", lambda *_, **__: stopped)
+    work = ("--work-dir", str(tmp_path / "my work")) if given else ()
+    result = darkroom("train", job, *work, env={"DARKROOM_WORK_DIR": str(tmp_path / "theirs")})
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "stopped by SIGINT and saved at step 3; to continue:\n"
+        f"  {shlex.join(['darkroom', 'train', str(job), *work])}\n"
+    )
 
 
 def test_the_work_folder_comes_from_the_environment(job, tmp_path, darkroom):

@@ -95,17 +95,31 @@ def test_a_damaged_newer_checkpoint_never_pushes_out_a_good_one(tmp_path, write)
     assert newest_step(tmp_path) == (6, [])
 
 
+def slower(spec):
+    """The same job with another learning rate."""
+    training = spec.training.model_copy(update={"learning_rate": "1e-9"})
+    return spec.model_copy(update={"training": training})
+
+
 OTHER = {
     "of another job": {"owner": ObjectMeta(name="other")},
-    "of other numerics": {"spec_digest": "2" * 64},
+    "of other numerics": {"spec": slower},
     "of other inputs": {"inputs_digest": "3" * 64},
 }
+SAME = {
+    "whole": {},
+    # Earlier versions noted numbers as they were typed: another digest, and the same training.
+    "of an earlier version": {"spec_digest": "2" * 64},
+}
+"""From which this training can go on."""
 
 
 def put(run_folder, spec, step, kind):
     """Puts a checkpoint beside those that are there: whole, of another training, or damaged."""
+    fields = dict((OTHER | SAME).get(kind, {}))
+    spec = fields.pop("spec", lambda spec: spec)(spec)
     with tempfile.TemporaryDirectory(dir=run_folder) as aside:
-        written = write_checkpoint(Path(aside), spec, step, **OTHER.get(kind, {}))
+        written = write_checkpoint(Path(aside), spec, step, **fields)
         if kind in DAMAGES:
             DAMAGES[kind](written / "deepspeed" / "weights.pt")
         target = checkpoint.checkpoint_folder(run_folder, step)
@@ -113,12 +127,12 @@ def put(run_folder, spec, step, kind):
         written.rename(target)
 
 
-@pytest.mark.parametrize("kind", ["whole", *OTHER, *DAMAGES])
+@pytest.mark.parametrize("kind", [*SAME, *OTHER, *DAMAGES])
 def test_a_newer_checkpoint_goes_only_if_nobody_can_go_on_from_it(tmp_path, spec, write, kind):
     put(tmp_path, spec, 9, kind)
     write(6, keep=1)
-    assert checkpoint.checkpoint_folder(tmp_path, 9).exists() is (kind == "whole")
-    assert newest_step(tmp_path) == (9 if kind == "whole" else 6, [])
+    assert checkpoint.checkpoint_folder(tmp_path, 9).exists() is (kind in SAME)
+    assert newest_step(tmp_path) == (9 if kind in SAME else 6, [])
 
 
 def test_a_newer_checkpoint_that_can_t_be_read_now_stays(tmp_path, write, monkeypatch):
@@ -151,7 +165,7 @@ STEPS = st.integers(1, 12)
 
 
 @given(
-    there=st.dictionaries(STEPS, st.sampled_from(["whole", *OTHER, *DAMAGES])),
+    there=st.dictionaries(STEPS, st.sampled_from([*SAME, *OTHER, *DAMAGES])),
     saved=st.lists(STEPS, min_size=1, max_size=3),
     keep=st.integers(1, 3),
 )
@@ -159,7 +173,7 @@ STEPS = st.integers(1, 12)
 def test_whatever_is_on_the_disk_the_newest_checkpoint_of_this_training_survives(
     spec, there, saved, keep
 ):
-    whole = {step for step, kind in there.items() if kind == "whole"}
+    whole = {step for step, kind in there.items() if kind in SAME}
     with tempfile.TemporaryDirectory() as folder:
         for step, kind in there.items():
             put(Path(folder), spec, step, kind)

@@ -27,6 +27,7 @@ EXAMPLES = examples(
 
 
 def train(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Job file.")],
     work_dir: Annotated[
         Path,
@@ -58,7 +59,7 @@ def train(
 
     job = load_job(file)
     options = run.RunOptions(job_folder=file.resolve().parent, work_dir=work_dir, restart=restart)
-    report: Report = JsonReport() if as_json else TextReport(file)
+    report: Report = JsonReport() if as_json else TextReport(_again(context, file))
     if dry_run:
         report.prepared(run.prepare(job, options))
         return
@@ -77,6 +78,15 @@ def train(
     report.finished(result)
     if result.stop_signal is not None:
         raise typer.Exit(128 + result.stop_signal)
+
+
+def _again(context: typer.Context, file: Path) -> str:
+    """The command that continues: with a work folder that was given on the line, as it finds nothing elsewhere."""
+    words = ["darkroom", "train", str(file)]
+    source = context.get_parameter_source("work_dir")
+    if source is not None and source.name == "COMMANDLINE":
+        words += ["--work-dir", str(context.params["work_dir"])]
+    return shlex.join(words)
 
 
 def _quiet_libraries() -> None:
@@ -113,10 +123,11 @@ class Report(Protocol):
 class TextReport:
     """For people."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, again: str) -> None:
+        """`again` is the command that continues."""
         from darkroom.progress_view import progress_view
 
-        self._file = file
+        self._again = again
         self._console = rich_console()
         self._view = progress_view(self._console)
 
@@ -141,7 +152,7 @@ class TextReport:
         entry = result.entry
         if entry is None:
             complain(_interruption(result))
-            complain(f"  darkroom train {shlex.quote(str(self._file))}")
+            complain(f"  {self._again}")
             return
         say(f"model {entry.model_id}, digest {entry.digest[:12]}, is in {_short(entry.folder)}")
         say("next:")

@@ -68,7 +68,7 @@ def _cleanup(context: Context) -> Decision:
         return _deleting(context, f"Job {last.name} removes its model", again=CLEANUP_POLL)
     if last is not None and len(cleanups) >= limit:
         text = (
-            f"its model was not removed in {len(cleanups)} tries; the last, Job {last.name}:"
+            f"its model was not removed, {len(cleanups)} of {limit} tries; the last, Job {last.name}:"
             f" {last.message}; to keep the model, set output.deletionPolicy to Retain"
         )
         return _deleting(context, text, reason=Reason.CLEANUP_FAILED)

@@ -172,8 +172,7 @@ def refuse_other_run(
             f"set it to {state.world_size}, or {fresh}",
         )
     if state.spec_digest != numerics_digest(spec):
-        before = json.loads((checkpoint.folder / NUMERICS_FILE).read_bytes())
-        now = numerics(spec)
+        before, now = _noted_numerics(checkpoint.folder), numerics(spec)
         if (field := differing_field(before, now)) is not None:
             raise TrainerError(
                 Reason.SPEC_CHANGED,
@@ -226,7 +225,7 @@ def finish_checkpoint(partial: Path, owner: ObjectMeta, state: TrainState, keep:
         _publish(partial, target, owner, state)
     found = _folders(target.parent)
     position = found.index(target)
-    useless = [newer for newer in found[:position] if _is_useless(newer, owner, state)]
+    useless = [newer for newer in found[:position] if _is_useless(newer, owner, target, state)]
     for replaced in (*useless, *found[position + keep :]):
         discard(replaced)
     return target
@@ -265,16 +264,24 @@ def _is_as_good(folder: Path, owner: ObjectMeta, state: TrainState) -> bool:
     return _is_of(manifest, owner) and manifest.state == state
 
 
-def _is_useless(folder: Path, owner: ObjectMeta, state: TrainState) -> bool:
-    """Whether no attempt at this training can ever continue from a folder."""
+def _is_useless(folder: Path, owner: ObjectMeta, saved: Path, state: TrainState) -> bool:
+    """Whether no attempt at the training that was saved with this state can ever continue from a folder."""
     try:
         manifest = verify(folder)
     except IntegrityError as error:
         return not _is_unreadable(error)
     if manifest.state is None or not _is_of(manifest, owner):
         return True
-    digests = (manifest.state.spec_digest, manifest.state.inputs_digest)
-    return digests != (state.spec_digest, state.inputs_digest)
+    if manifest.state.inputs_digest != state.inputs_digest:
+        return True
+    if manifest.state.spec_digest == state.spec_digest:
+        return False
+    return differing_field(_noted_numerics(folder), _noted_numerics(saved)) is not None
+
+
+def _noted_numerics(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / NUMERICS_FILE).read_bytes())
+    return found
 
 
 def _is_unreadable(error: IntegrityError) -> bool:
