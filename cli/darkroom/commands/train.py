@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
 
@@ -25,9 +25,11 @@ EXAMPLES = examples(
     "darkroom train job.yaml --metrics-port 9090",
 )
 
+WORK_DIR: Final = ".darkroom"
+"""Where checkpoints, caches and class images go unless somebody says otherwise."""
+
 
 def train(
-    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Job file.")],
     work_dir: Annotated[
         Path,
@@ -59,7 +61,7 @@ def train(
 
     job = load_job(file)
     options = run.RunOptions(job_folder=file.resolve().parent, work_dir=work_dir, restart=restart)
-    report: Report = JsonReport() if as_json else TextReport(_again(context, file))
+    report: Report = JsonReport() if as_json else TextReport(_again(file, work_dir))
     if dry_run:
         report.prepared(run.prepare(job, options))
         return
@@ -80,12 +82,11 @@ def train(
         raise typer.Exit(128 + result.stop_signal)
 
 
-def _again(context: typer.Context, file: Path) -> str:
-    """The command that continues: with a work folder that was given on the line, as it finds nothing elsewhere."""
+def _again(file: Path, work_dir: Path) -> str:
+    """The command that continues: it names the work folder where it would look in another one."""
     words = ["darkroom", "train", str(file)]
-    source = context.get_parameter_source("work_dir")
-    if source is not None and source.name == "COMMANDLINE":
-        words += ["--work-dir", str(context.params["work_dir"])]
+    if work_dir != Path(os.environ.get(WORK_DIR_ENV) or WORK_DIR):
+        words += ["--work-dir", str(work_dir)]
     return shlex.join(words)
 
 
