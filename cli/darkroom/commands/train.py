@@ -34,7 +34,7 @@ def train(
     work_dir: Annotated[
         Path,
         typer.Option(envvar=WORK_DIR_ENV, help="Folder of checkpoints, caches and class images."),
-    ] = Path(".darkroom"),
+    ] = Path(WORK_DIR),
     restart: Annotated[
         bool, typer.Option("--restart", help="Forget the checkpoints of an earlier run.")
     ] = False,
