@@ -19,6 +19,12 @@ ALWAYS = (signal.SIGTERM, "raylet")
 pytestmark = pytest.mark.slow
 
 
+def heed_all():
+    """Tests in the background of a shell ignore Ctrl-C, those under nohup SIGHUP: so would what they start."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def training(make_job, tmp_path):
     """`darkroom train` on a job that never ends, in a session of its own: (job, process)."""
@@ -32,6 +38,7 @@ def training(make_job, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_all,
     ) as process:
         yield job, process
         if process.poll() is None:
