@@ -15,6 +15,15 @@ MAX_FILE_BYTES: Final = 20 << 20
 MAX_PIXELS: Final = 40_000_000
 """Most pixels that are decoded: an RGBA picture of that size takes 160 MB."""
 
+MIN_PHOTOS: Final = 3
+"""Fewest good photos of a subject; the paper uses 3 to 5 (DreamBooth, section 4)."""
+
+MIN_PHOTO_SIDE: Final = 32
+"""Shortest side of a photo in pixels that shows anything to learn; also the smallest training resolution."""
+
+MAX_PHOTO_FILES: Final = 1000
+"""Most files in a folder of photos: beyond it the folder is taken for a mistake."""
+
 FORMATS: Final = ("JPEG", "PNG", "WEBP")
 """Names of Pillow's decoders."""
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from darkroom.errors import CommandError
 from darkroom.files import explained
-from darkroom_api.pictures import MAX_FILE_BYTES, UnfitPictureError, decode_picture
+from darkroom_api.pictures import (
+    MAX_FILE_BYTES,
+    MAX_PHOTO_FILES,
+    MIN_PHOTO_SIDE,
+    MIN_PHOTOS,
+    UnfitPictureError,
+    decode_picture,
+)
 from darkroom_api.words import counted
 
 if TYPE_CHECKING:
@@ -16,13 +23,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 1 << 20
 """What Kubernetes lets a ConfigMap hold."""
-
-MAX_FILES: Final = 1000
-"""More of them are no photos of a subject; as many as the trainer looks at."""
-
-MIN_PHOTOS: Final = 3
-MIN_SIDE: Final = 32
-"""Fewer photos, or shorter sides in pixels, the trainer refuses."""
 
 QUALITY: Final = 90
 """Of the JPEG files: no difference to be seen, a third of the size of 100."""
@@ -68,7 +68,7 @@ def _paths(folder: Path) -> list[Path]:
     with explained(folder, "read"):
         paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     paths = [path for path in paths if path.is_file()]
-    if len(paths) > MAX_FILES:
+    if len(paths) > MAX_PHOTO_FILES:
         raise CommandError(f"--photos: {folder} holds {len(paths)} files; give the best 5 to 20")
     return paths
 
@@ -82,9 +82,9 @@ def _prepared(path: Path, resolution: int) -> bytes:
     with explained(path, "read"), path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     picture = decode_picture(content)
-    if min(picture.size) < MIN_SIDE:
+    if min(picture.size) < MIN_PHOTO_SIDE:
         raise UnfitPictureError(
-            f"is {picture.width} x {picture.height} pixels, a side shorter than {MIN_SIDE};"
+            f"is {picture.width} x {picture.height} pixels, a side shorter than {MIN_PHOTO_SIDE};"
             " use a larger one"
         )
     buffer = io.BytesIO()

@@ -7,25 +7,22 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from darkroom_api.artifact import json_digest
-from darkroom_api.pictures import MAX_FILE_BYTES, UnfitPictureError, decode_picture
+from darkroom_api.pictures import (
+    MAX_FILE_BYTES,
+    MAX_PHOTO_FILES,
+    MIN_PHOTO_SIDE,
+    MIN_PHOTOS,
+    UnfitPictureError,
+    decode_picture,
+)
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
-
-MIN_PHOTOS: Final = 3
-"""Fewest good photos; the paper uses 3 to 5 (DreamBooth, section 4)."""
-
-MAX_FILES: Final = 1000
-"""Most files in a folder of photos: beyond it the folder is taken for a mistake."""
-
-MIN_SIDE: Final = 32
-"""Shortest side in pixels that shows anything to learn; also the smallest training resolution."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,10 @@ def _list_files(folder: Path) -> list[Path]:
             f"spec.subject.images: the folder {folder} can't be read: {error.strerror}",
             "check the path (file: is relative to the job file) and its permissions",
         ) from error
-    if len(files) > MAX_FILES:
+    if len(files) > MAX_PHOTO_FILES:
         raise TrainerError(
             Reason.TOO_MANY_PHOTOS,
-            f"spec.subject.images: {folder} holds {len(files)} files; at most {MAX_FILES} are read",
+            f"spec.subject.images: {folder} holds {len(files)} files; at most {MAX_PHOTO_FILES} are read",
             "move the best pictures of the subject into a folder of their own; 5 to 20 are plenty",
         )
     return files
@@ -115,9 +112,9 @@ def _too_few(folder: Path, good: int, quarantined: list[Quarantined]) -> Trainer
 def _load_photo(path: Path, folder: Path, resolution: int) -> Photo:
     content = _read_file(path, folder)
     rgb = decode_picture(content)
-    if min(rgb.size) < MIN_SIDE:
+    if min(rgb.size) < MIN_PHOTO_SIDE:
         raise UnfitPictureError(
-            f"is {rgb.width} x {rgb.height} pixels: its short side has fewer than {MIN_SIDE}"
+            f"is {rgb.width} x {rgb.height} pixels: its short side has fewer than {MIN_PHOTO_SIDE}"
         )
     # `fit` crops while it scales: a thin, long picture never becomes a huge one on the way.
     square = ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS)
