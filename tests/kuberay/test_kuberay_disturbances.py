@@ -20,6 +20,13 @@ PROVEN = {
     ("forced delete", "worker", "training"),
     ("forced delete", "head", "training"),
     ("eviction", "worker", "training"),
+    ("eviction", "head", "training"),
+    ("drain", "worker", "training"),
+    ("kill", "worker", "training"),
+    ("shim's kill", "worker", "training"),
+    ("kubelet's restart", "node", "training"),
+    ("containerd's restart", "node", "training"),
+    ("full disk", "node", "training"),
 }
 """Cases that have passed, and take turns; the others run by name and in `make test-exhaustive`."""
 
