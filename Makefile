@@ -11,8 +11,9 @@ TIER ?= api
 # Where tests that need a Kubernetes run: local (one that is started for them), existing (that of
 # $KUBECONFIG) or none. What a machine can't run is skipped with the reason: tests/harness/README.md.
 CLUSTER ?= local
-# How many tests run beside each other, a file's one after another.
-BESIDE := --numprocesses=auto --dist=loadfile
+# What needs neither Ray nor a cluster runs beside each other, a file's tests one after another; then the rest by itself.
+QUICK := -m "not slow and not cluster" --numprocesses=auto --dist=loadfile
+REST := -m "slow or cluster" --cluster=$(CLUSTER)
 # Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
@@ -23,7 +24,7 @@ help: ## Show this help
 	@echo "Usage: make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.ready ## Build .venv with everything in it (uv if there, else pip)
+setup: $(VENV)/.ready ## Build .venv with everything in it (by uv, which pip brings where it is missing)
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
 	PYTHON=$(PYTHON) hack/setup.sh $(VENV)
@@ -32,17 +33,16 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml hack/setup.sh
 demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 	$(BIN)/darkroom demo
 
-# Beside each other what needs neither Ray nor a cluster, one after another what does.
 test: setup ## Run every test; the exhaustive ones take turns (CLUSTER=existing: on your cluster, none: without)
-	$(BIN)/python -m pytest -m "not slow and not cluster" $(BESIDE)
-	$(BIN)/python -m pytest -m "slow or cluster" --cluster=$(CLUSTER)
+	$(BIN)/python -m pytest $(QUICK)
+	$(BIN)/python -m pytest $(REST)
 
 quick: setup ## Run what needs neither Ray nor a cluster
-	$(BIN)/python -m pytest -m "not slow and not cluster" $(BESIDE) --exhaustive=none
+	$(BIN)/python -m pytest $(QUICK) --exhaustive=none
 
 test-exhaustive: setup ## Run every test and all that is exhaustive
-	$(BIN)/python -m pytest -m "not slow and not cluster" $(BESIDE) --exhaustive=all
-	$(BIN)/python -m pytest -m "slow or cluster" --cluster=$(CLUSTER) --exhaustive=all
+	$(BIN)/python -m pytest $(QUICK) --exhaustive=all
+	$(BIN)/python -m pytest $(REST) --exhaustive=all
 
 check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check

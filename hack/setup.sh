@@ -22,15 +22,18 @@ only() { awk "/^[^ ]/ { keep = $1 } keep" requirements/dev.txt; }
 only '!/^deepspeed==/' > "$parts/wheels.txt"
 only '/^deepspeed==/' > "$parts/deepspeed.txt"
 
-# uv unpacks in parallel what pip does one after another: a minute instead of eight. It reads none of pip's settings.
-"$python" -m venv "$venv"
-if ! uv=$(command -v uv); then
+# uv unpacks beside each other what pip does one after another. One that is not the user's comes by pip, whose index it
+# then takes: it reads none of pip's settings.
+uv=$(command -v uv) || uv=$venv/bin/uv
+if [ "$uv" -ef "$venv/bin/uv" ] || [ ! -x "$uv" ]; then
+  "$python" -m venv "$venv"
   only '/^uv==/' > "$parts/uv.txt"
   "$venv/bin/python" -m pip install --quiet --require-hashes -r "$parts/uv.txt"
-  uv=$venv/bin/uv
+  index=${PIP_INDEX_URL:-$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null || true)}
+  [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
+else
+  "$uv" venv --quiet --allow-existing --python "$python" "$venv"
 fi
-index=$("$venv/bin/python" -m pip config get global.index-url 2>/dev/null) || index=${PIP_INDEX_URL:-}
-[ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 install=("$uv" pip install --quiet --python "$venv/bin/python")
 "${install[@]}" --require-hashes -r "$parts/wheels.txt"
 echo "compiling DeepSpeed's CPU communication extension (about a minute)"

@@ -31,7 +31,10 @@ VOLUMES_ENV: Final = "DARKROOM_VOLUMES"
 """Folder under which `pvc://CLAIM/path` is found as `CLAIM/path`; the current folder when unset."""
 
 WORK_DIR_ENV: Final = "DARKROOM_WORK_DIR"
-"""Folder of checkpoints, caches and class images; `.darkroom` when unset."""
+"""Folder of checkpoints, caches and class images; `WORK_DIR` when unset."""
+
+WORK_DIR: Final = ".darkroom"
+"""Where they go, in the current folder, unless somebody says otherwise."""
 
 BUILTIN_DIR_ENV: Final = "DARKROOM_BUILTIN_DIR"
 """Overrides where the files behind `builtin:` URIs are looked for."""

@@ -19,7 +19,7 @@ from darkroom_testing.job_strategies import (
 )
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=300,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

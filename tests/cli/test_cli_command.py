@@ -13,6 +13,7 @@ from darkroom import reference
 from darkroom.commands import init as init_command
 from darkroom.main import app
 from darkroom.server_process import free_port
+from darkroom_testing.foreground import foreground
 
 HEAVY = ("torch", "ray", "diffusers", "transformers", "deepspeed", "rich", "httpx2", "PIL")
 
@@ -137,8 +138,7 @@ def test_a_signal_ends_the_command_with_its_own_code(number, code, tmp_path):
     os.mkfifo(pipe)
     process = subprocess.Popen(
         [sys.executable, "-m", "darkroom", "classify", str(pipe)],
-        # A test run in the background of a script ignores Ctrl-C, and so would the command.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=foreground,
     )
     with pipe.open("wb"):  # opens when the command has begun to read, and keeps it waiting
         process.send_signal(number)

@@ -111,7 +111,7 @@ def rough(node_cluster, served, quiet):
 
 
 @pytest.mark.exhaustive
-def test_a_job_that_lost_its_pods_and_was_suspended_ends_with_the_same_model_and_leaves_no_more(
+def test_a_job_that_lost_its_pods_and_was_suspended_ends_with_the_same_model_which_outlives_it(
     quiet, rough
 ):
     here, saved = rough

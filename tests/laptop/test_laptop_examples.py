@@ -19,6 +19,7 @@ from openai import OpenAI
 from PIL import Image
 
 from darkroom_api import registry
+from darkroom_testing.foreground import foreground
 
 CHECKOUT = Path(__file__).parents[2]
 EXAMPLES = CHECKOUT / "examples"
@@ -197,13 +198,8 @@ def started(folder):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=foreground,
     )
-
-
-def heed_ctrl_c():
-    """Tests that run in the background of a shell are told to ignore it, and so would be what they start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until_step(process, step):

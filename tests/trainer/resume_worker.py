@@ -208,8 +208,7 @@ def run_ranks(request):
 
 def main():
     prepare_environment(use_gpu=False)
-    warm, *_ = sys.argv[1:]
-    loop.load_base(Path(warm), torch.device("cpu"))  # imports what is slow to import
+    loop.load_base(Path(sys.argv[1]), torch.device("cpu"))  # imports what is slow to import
     for line in sys.stdin:
         print(json.dumps(run_ranks(json.loads(line))), flush=True)
 

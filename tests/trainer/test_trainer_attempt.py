@@ -258,7 +258,7 @@ def test_what_the_driver_prints_is_copied_where_it_is_told_to(tmp_path, readable
 
 DRIVER = """
 import os, subprocess, sys, ray
-ray.init(num_cpus=1, include_dashboard=False, object_store_memory=128 << 20)
+ray.init(num_cpus=2, include_dashboard=False, object_store_memory=128 << 20)
 os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
 sys.exit(subprocess.run([sys.executable, "-m", "darkroom_trainer", "--job", sys.argv[1]]).returncode)
 """
@@ -267,7 +267,7 @@ sys.exit(subprocess.run([sys.executable, "-m", "darkroom_trainer", "--job", sys.
 @pytest.mark.slow
 @pytest.mark.exhaustive  # the node tier's example does so in every run
 def test_a_run_on_a_cluster_that_is_there_publishes(make_job, tmp_path):
-    job = make_job(tmp_path)
+    job = make_job(tmp_path, scale={"workers": 2})
     (tmp_path / "job.json").write_text(job.model_dump_json(by_alias=True))
     work = {WORK_DIR_ENV: str(tmp_path / "work"), "RAY_USAGE_STATS_ENABLED": "0"}
     with subprocess.Popen(

@@ -11,18 +11,13 @@ import psutil
 import pytest
 
 from darkroom_local.ray_session import HEAD_PROCESSES
+from darkroom_testing.foreground import foreground
 from darkroom_trainer.driver.run import RunOptions, prepare
 
 ALWAYS = (signal.SIGTERM, "raylet")
 """The case that stands in every run."""
 
 pytestmark = pytest.mark.slow
-
-
-def heed_all():
-    """Tests in the background of a shell ignore Ctrl-C, those under nohup SIGHUP: so would what they start."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def training(make_job, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=heed_all,
+        preexec_fn=foreground,
     ) as process:
         yield job, process
         if process.poll() is None:

@@ -5,13 +5,13 @@ import shlex
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from darkroom.console import complain, print_json, rich_console, say
 from darkroom.options import examples
-from darkroom_api.names import WORK_DIR_ENV
+from darkroom_api.names import WORK_DIR, WORK_DIR_ENV
 
 if TYPE_CHECKING:
     from darkroom_trainer.driver.run import Prepared, TrainResult
@@ -24,9 +24,6 @@ EXAMPLES = examples(
     "darkroom train job.yaml --json > progress.jsonl",
     "darkroom train job.yaml --metrics-port 9090",
 )
-
-WORK_DIR: Final = ".darkroom"
-"""Where checkpoints, caches and class images go unless somebody says otherwise."""
 
 
 def train(

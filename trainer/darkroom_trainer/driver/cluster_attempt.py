@@ -21,6 +21,7 @@ from darkroom_api.names import (
     FAILURE_PREFIX,
     JOB_UID_ENV,
     OWNER_FILE,
+    WORK_DIR,
     WORK_DIR_ENV,
 )
 from darkroom_api.report import Failure
@@ -66,7 +67,7 @@ def run_attempt(job: PersonalizationJob, job_folder: Path) -> int:
     """Trains and publishes; returns the exit status."""
     options = RunOptions(
         job_folder=job_folder,
-        work_dir=Path(os.environ.get(WORK_DIR_ENV, ".darkroom")),
+        work_dir=Path(os.environ.get(WORK_DIR_ENV, WORK_DIR)),
         accepted=True,
         workers_machine=pods_of(job.spec.scale),
     )

@@ -1,4 +1,4 @@
-"""Ray Train with torch, without what a run does not need: its start is half of a short training.
+"""Ray Train with torch, without what a run does not need: its start is most of a short training.
 
 Ray's TorchTrainer imports torch into the driver and into its controller, and starts actors for
 datasets and for placement groups that outlive a controller. Here torch is imported by the workers
@@ -14,6 +14,7 @@ from typing import Any, Final
 import ray
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.constants import DEFAULT_TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S as PARTING_SECONDS
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -24,9 +25,6 @@ MEETING_FILE: Final = "workers-"
 
 TIMEOUT_SECONDS: Final = 1800
 """Of a collective; as Ray's own."""
-
-LEAVE_SECONDS: Final = 30
-"""Of the workers' parting; as Ray's own."""
 
 
 class Trainer(DataParallelTrainer):  # type: ignore[misc]  # Ray's classes are Any
@@ -45,17 +43,20 @@ class _ProcessGroupBackend(Backend):  # type: ignore[misc]
 
     def on_start(self, worker_group: Any, backend_config: "ProcessGroup") -> None:
         """Returns when all workers have met."""
-        method = backend_config.meeting_file or _address_of_first(worker_group)
+        file, master = backend_config.meeting_file, None
+        if file is None:
+            master = worker_group.execute_single(0, get_address_and_port)
         use_gpu = worker_group.get_resources_per_worker().get("GPU", 0) > 0
         ray.get(
             [
                 worker_group.execute_single_async(
                     rank,
                     _meet,
+                    master,
                     backend="nccl" if use_gpu else "gloo",
                     world_rank=rank,
                     world_size=len(worker_group),
-                    init_method=method,
+                    init_method=file or "env://",
                     timeout_s=TIMEOUT_SECONDS,
                 )
                 for rank in range(len(worker_group))
@@ -65,7 +66,7 @@ class _ProcessGroupBackend(Backend):  # type: ignore[misc]
     def on_shutdown(self, worker_group: Any, backend_config: "ProcessGroup") -> None:
         """Gives up after some seconds: the workers' processes end in any case."""
         parting = worker_group.execute_async(_part, destroy_process_group=len(worker_group) > 1)
-        ray.wait(parting, num_returns=len(parting), timeout=LEAVE_SECONDS)
+        ray.wait(parting, num_returns=len(parting), timeout=PARTING_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,16 @@ def of_one_machine() -> ProcessGroup:
     return ProcessGroup(f"file://{file}")
 
 
-def _address_of_first(worker_group: Any) -> str:
-    host, port = worker_group.execute_single(0, get_address_and_port)
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-
-
 # What follows runs in the workers.
 
 
-def _meet(**options: Any) -> None:
+def _meet(master: tuple[str, int] | None, **options: Any) -> None:
+    """`master` is where the workers of several machines meet; DeepSpeed names its shared memory by it, too."""
     from ray.train.torch import config
 
+    if master is not None:
+        host, port = master
+        os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
     config._set_torch_distributed_env_vars()
     config._setup_torch_process_group(**options)
 
