@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from darkroom_api.job import Placement, Scale
 from darkroom_api.status import Reason
 from darkroom_local.words import plain
+from darkroom_trainer.driver import oom_kills
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.output.checkpoint import FULL_DISK
 from darkroom_trainer.status import RunStatus, WorkerResult
@@ -23,6 +24,8 @@ CONTINUE: Final = "run the same command again"
 
 OUT_OF_MEMORY: Final = "running low on memory"
 """Words of Ray's memory monitor when it has killed a worker; advice about Ray follows them."""
+
+MORE_MEMORY: Final = "raise pods.memory, or lower training.batchSizePerWorker"
 
 DEATHS: Final = ("ActorDiedError", "ActorUnavailableError", "WorkerCrashedError")
 """Ray's errors for a worker process that ended without a word of its own."""
@@ -40,11 +43,20 @@ STRATEGIES: Final = MappingProxyType(
 def worker_entry(config: dict[str, Any]) -> dict[str, Any]:
     """What Ray Train runs in each worker; the process group is up by then."""
     task = WorkerTask.from_config(config)
+    _note_start(task)
     # A worker of a cluster was not started by the driver and has nothing of its environment.
     prepare_environment(use_gpu=task.job.spec.scale.gpus_per_worker > 0)
     from darkroom_trainer.training.loop import run_worker
 
     return vars(run_worker(task))
+
+
+def _note_start(task: WorkerTask) -> None:
+    import ray
+    import ray.train
+
+    rank = ray.train.get_context().get_world_rank()
+    oom_kills.note_start(task.run_folder, rank, ray.get_runtime_context().get_node_id())
 
 
 class RayRun:
@@ -54,6 +66,7 @@ class RayRun:
         """The options are those of `ray.init`."""
         self._init_options = init_options
         self._future: Future[dict[str, Any]] = Future()
+        self._task: WorkerTask | None = None
 
     def __enter__(self) -> Self:
         # Or a run that is left while it still begins would start another Ray, and go on there.
@@ -76,6 +89,7 @@ class RayRun:
 
     def start(self, task: WorkerTask) -> None:
         """Begins the run; returns at once."""
+        self._task = task
         threading.Thread(target=self._fit, args=(task,), daemon=True, name="ray-train").start()
 
     def ended(self, wait_seconds: float) -> bool:
@@ -94,7 +108,7 @@ class RayRun:
         try:
             values = self._future.result()
         except Exception as error:
-            raise cause_of(error, self._where_logs_are()) from error
+            raise self._cause(error) from error
         return WorkerResult(**values | {"status": RunStatus(values["status"])})
 
     def __exit__(
@@ -106,6 +120,16 @@ class RayRun:
         import ray
 
         ray.shutdown()
+
+    def _cause(self, error: Exception) -> TrainerError:
+        cause = cause_of(error, self._where_logs_are())
+        if cause.reason is not Reason.WORKER_DIED or self._task is None:
+            return cause
+        workers = self._task.job.spec.scale.workers
+        if not oom_kills.nodes_with_oom_kills(self._task.run_folder, workers):
+            return cause
+        text = "the kernel killed a training worker at its container's memory limit (OOMKilled)"
+        return TrainerError(Reason.HOST_OUT_OF_MEMORY, text, MORE_MEMORY)
 
     def _fit(self, task: WorkerTask) -> None:
         from ray.train import RunConfig
@@ -197,9 +221,8 @@ def cause_of(error: BaseException, where: str = "") -> TrainerError:
     lines = plain(error).splitlines()
     starved = [line for line in lines if OUT_OF_MEMORY in line]
     if starved:
-        fix = "raise pods.memory, or lower training.batchSizePerWorker"
         return TrainerError(
-            Reason.HOST_OUT_OF_MEMORY, f"Ray killed a worker: {starved[0].strip()}", fix
+            Reason.HOST_OUT_OF_MEMORY, f"Ray killed a worker: {starved[0].strip()}", MORE_MEMORY
         )
     if any(type(found).__name__ in DEATHS for found in _layers(error)) or "died" in str(error):
         return TrainerError(Reason.WORKER_DIED, f"a training worker was killed{where}", CONTINUE)
