@@ -9,12 +9,15 @@ from darkroom.plan_view import plan_json, plan_table
 from darkroom_api.artifact import TrainState
 from darkroom_api.crd import job_schema
 from darkroom_api.fields import DECIMAL_PATTERN
+from darkroom_api.registry import load_verified
 from darkroom_trainer.driver.disk import bytes_below, loads
-from darkroom_trainer.driver.run import RunOptions, prepare
+from darkroom_trainer.driver.ray_run import RayRun
+from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.output.export import export_model
+from darkroom_trainer.status import RunStatus
 
 
 @pytest.fixture
@@ -103,6 +106,28 @@ def test_a_finished_job_has_nothing_to_do_and_names_its_model(
     assert planned(job).published == digest
     assert f"{digest}: there is nothing left to train" in shown(planned(job))
     assert plan_json(planned(job))["published"] == digest
+
+
+class NeverStarted(RayRun):
+    """A Ray that no run may ask for."""
+
+    def __enter__(self):
+        raise AssertionError("something was started")
+
+
+def test_a_job_whose_model_is_published_is_over_at_once_unless_the_model_is_damaged(
+    make_job, tmp_path, planned, trained_to
+):
+    job = make_job(tmp_path)
+    trained_to(job, 4)
+    digest = published(job, planned(job).task.base, tmp_path / "models")
+    result = run_prepared(planned(job), NeverStarted(), lambda progress: None)
+    assert (result.status, result.steps) == (RunStatus.FINISHED, 4)
+    assert load_verified(result.entry).digest == digest
+    with (result.entry.folder / "unet" / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(AssertionError, match="something was started"):
+        run_prepared(planned(job), NeverStarted(), lambda progress: None)
 
 
 def test_a_model_of_another_job_is_not_the_one_of_this(make_job, tmp_path, planned, trained_to):

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from darkroom_api.integrity import IntegrityError
 from darkroom_api.job import PersonalizationJob, PersonalizationJobSpec
 from darkroom_api.objections import objections, unavailable
-from darkroom_api.registry import RegistryEntry, model_folder
+from darkroom_api.registry import RegistryEntry, load_verified, model_folder
 from darkroom_api.times import utc_now
 from darkroom_trainer.driver import disk
 from darkroom_trainer.driver.local_ray import LocalRay
@@ -228,9 +229,18 @@ def run_prepared(
 ) -> TrainResult:
     """Runs a prepared job on Ray, in a run folder that the caller holds; errors as `train`.
 
-    A run that `is_unwanted` is left at once, and nothing of it is saved.
+    A run that `is_unwanted` is left at once, and nothing of it is saved. Nothing is started for a job
+    whose model an earlier run has published, as long as that is whole.
     """
     task = prepared.task
+    earlier = _published(task, prepared.published)
+    if earlier is not None and _is_whole(earlier):
+        return TrainResult(
+            status=RunStatus.FINISHED,
+            steps=prepared.plan.steps,
+            entry=earlier,
+            resumed_from=prepared.resumed_from,
+        )
     (task.run_folder / PROGRESS_FILE).unlink(missing_ok=True)
     with stop_on_signals(task.run_folder) as received, ray_run:
         if not stop_requested(task.run_folder):  # it may have come while Ray started
@@ -240,22 +250,26 @@ def run_prepared(
     return TrainResult(
         status=result.status,
         steps=result.step,
-        entry=_published(task, result),
+        entry=_published(task, result.model_digest),
         resumed_from=prepared.resumed_from,
         stop_signal=received[0] if interrupted else None,
     )
 
 
-def _published(task: WorkerTask, result: WorkerResult) -> RegistryEntry | None:
-    if result.model_digest is None:
+def _published(task: WorkerTask, digest: str | None) -> RegistryEntry | None:
+    if digest is None:
         return None
     owner = task.job.metadata
-    return RegistryEntry(
-        owner.namespace,
-        owner.name,
-        result.model_digest,
-        model_folder(task.registry_root, owner.namespace, owner.name) / result.model_digest,
-    )
+    folder = model_folder(task.registry_root, owner.namespace, owner.name) / digest
+    return RegistryEntry(owner.namespace, owner.name, digest, folder)
+
+
+def _is_whole(entry: RegistryEntry) -> bool:
+    try:
+        load_verified(entry)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _watch(
