@@ -92,9 +92,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _say(config: pytest.Config, text: str) -> None:
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(text)
+    """Once: of several processes that test beside each other, the first says it."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print(text, file=sys.stderr, flush=True)
 
 
 def unavailable(reason: str) -> NoReturn:
