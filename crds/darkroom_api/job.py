@@ -24,7 +24,7 @@ from darkroom_api.pods import Pods
 from darkroom_api.status import PersonalizationJobStatus
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-IDENTIFIER_PATTERN = r"^[a-z0-9]+$"
+IDENTIFIER_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9_-]*|<[A-Za-z0-9][A-Za-z0-9_-]*>)$"
 CLASS_NOUN_PATTERN = r"^[A-Za-z0-9]+([ '-][A-Za-z0-9]+)*$"
 
 
@@ -135,7 +135,8 @@ class Subject(ApiModel):
     identifier: Annotated[
         str, StringConstraints(pattern=IDENTIFIER_PATTERN, min_length=1, max_length=32)
     ]
-    """The rare token that will stand for the subject in prompts, for example `sks`."""
+    """The rare token that will stand for the subject in prompts, for example `sks`, `TOK` or `<sks>`; to
+    most tokenizers upper and lower case are the same."""
 
     class_noun: Annotated[
         str,

@@ -44,7 +44,7 @@ class Problem:
 PATTERNS: Final[dict[str, str]] = {
     DNS_LABEL: "use lower-case letters, digits and -, beginning and ending with a letter or digit",
     fields.DNS_SUBDOMAIN: "use lower-case letters, digits, - and .",
-    IDENTIFIER_PATTERN: "use lower-case letters and digits, for example sks",
+    IDENTIFIER_PATTERN: "use letters, digits, _ and -, perhaps within < and >, for example sks or <sks>",
     CLASS_NOUN_PATTERN: "use a plain word, for example dog",
     fields.RFC3339_UTC: "write a time in UTC, for example 2027-06-30T00:00:00Z",
     DIGEST: "use the 64 hex digits of a sha256",

@@ -72,8 +72,9 @@ SPEC_RULES: tuple[SpecRule, ...] = (
     SpecRule(
         field="subject.identifier",
         message="must differ from classNoun: choose a rare token such as sks",
-        cel="self.subject.identifier != self.subject.classNoun",
-        holds=lambda spec: spec.subject.identifier != spec.subject.class_noun,
+        # CLIP's tokenizers lower-case what they read: Dog is dog.
+        cel="!self.subject.classNoun.matches('(?i)^' + self.subject.identifier + '$')",
+        holds=lambda spec: spec.subject.identifier.lower() != spec.subject.class_noun.lower(),
     ),
     SpecRule(
         field="training.learningRate",

@@ -160,6 +160,16 @@ def test_what_kubectl_prints_loads_again(apiserver, small_job):
     )
 
 
+@pytest.mark.parametrize("typed", ["TOK", "<sks>", "ohwx_man", "Zwx", "my-dog", "sks1"])
+def test_identifiers_are_taken_as_tutorials_write_them(small_job, tmp_path, apiserver, typed):
+    small_job["spec"]["subject"]["identifier"] = "TYPED"
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(small_job).replace("TYPED", typed))
+    assert load_job(path).spec.subject.instance_prompt == f"a photo of {typed} dog"
+    stored = apiserver.stored(yaml.safe_load(path.read_text()))
+    assert stored["spec"]["subject"]["identifier"] == typed
+
+
 @pytest.mark.parametrize(
     "typed",
     ["no", "Yes", "on", "OFF", "True", "123", "1e3", "0x10", "1_000", "0b11", "007", "1.50", "-5"],

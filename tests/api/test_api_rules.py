@@ -26,7 +26,7 @@ CASES = (
         ({"kind": "Person", "consent": CONSENT}, {"kind": "Style"}),
         ({"kind": "Person"},),
     ),
-    ("subject.identifier", "subject.identifier", ("sks", "dogs"), ("dog",)),
+    ("subject.identifier", "subject.identifier", ("sks", "dogs", "TOK"), ("dog", "Dog")),
     (
         "training.learningRate",
         "training.learningRate",
