@@ -53,6 +53,14 @@ class Method(StrEnum):
     TEXTUAL_INVERSION = "TextualInversion"
 
 
+class LearningRateSchedule(StrEnum):
+    """How the learning rate goes on after the warm-up: the same, or down to 0 at the last step."""
+
+    CONSTANT = "Constant"
+    LINEAR = "Linear"
+    COSINE = "Cosine"
+
+
 class Placement(StrEnum):
     """How workers are placed over nodes, in the words of Ray's placement groups."""
 
@@ -195,7 +203,24 @@ class Training(ApiModel):
     """Number of optimizer steps."""
 
     learning_rate: Decimal = "5e-6"
-    """AdamW's learning rate, constant over the run. Greater than 0, at most 1."""
+    """AdamW's learning rate, the highest of the run. Greater than 0, at most 1."""
+
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.CONSTANT
+    """How the learning rate goes on after the warm-up: `Linear` and `Cosine` lower it to 0 at the last step."""
+
+    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Optimizer steps over which the learning rate rises from 0. Fewer than `maxSteps`."""
+
+    max_grad_norm: Decimal = "1.0"
+    """Gradients are scaled down to this global norm. Greater than 0, at most 1000."""
+
+    snr_gamma: Decimal | None = None
+    """Min-SNR weighting of the loss (arXiv 2303.09556, usually 5.0), of instance and class images alike;
+    none when absent. Greater than 0, at most 100."""
+
+    noise_offset: Decimal = "0"
+    """Strength of the noise that is added to whole channels, so that pictures may become darker or lighter
+    (0.05 to 0.1 is usual). At most 1."""
 
     resolution: Annotated[int, Field(ge=32, le=2048, multiple_of=8)] = 512
     """Side in pixels of the square that pictures are resized and cropped to."""
@@ -208,6 +233,15 @@ class Training(ApiModel):
 
     train_text_encoder: bool = True
     """Whether the text encoder is trained with the UNet."""
+
+    text_encoder_learning_rate: Decimal | None = None
+    """Learning rate of the text encoder; `learningRate` when absent. Greater than 0, at most 1."""
+
+    text_encoder_stop_step: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Step from which on the text encoder stays as it is; trained to the end when absent."""
+
+    gradient_checkpointing: bool = False
+    """Whether the UNet's activations are computed again in the backward pass: a quarter slower, in less memory."""
 
     horizontal_flip: bool = False
     """Whether instance images are mirrored at random; leave off for subjects with writing or a left and a right."""

@@ -83,6 +83,50 @@ SPEC_RULES: tuple[SpecRule, ...] = (
         holds=lambda spec: 0.0 < float(spec.training.learning_rate) <= 1.0,
     ),
     SpecRule(
+        field="training.warmupSteps",
+        message="must be fewer than maxSteps: the learning rate would never get to its height",
+        cel="self.training.warmupSteps < self.training.maxSteps",
+        holds=lambda spec: spec.training.warmup_steps < spec.training.max_steps,
+    ),
+    SpecRule(
+        field="training.maxGradNorm",
+        message="must be greater than 0 and at most 1000: write for example 1.0",
+        cel="double(self.training.maxGradNorm) > 0.0 && double(self.training.maxGradNorm) <= 1000.0",
+        holds=lambda spec: 0.0 < float(spec.training.max_grad_norm) <= 1000.0,
+    ),
+    SpecRule(
+        field="training.snrGamma",
+        message="must be greater than 0 and at most 100: write for example 5.0",
+        cel="!has(self.training.snrGamma) || (double(self.training.snrGamma) > 0.0"
+        " && double(self.training.snrGamma) <= 100.0)",
+        holds=lambda spec: 0.0 < float(spec.training.snr_gamma or 1) <= 100.0,
+    ),
+    SpecRule(
+        field="training.noiseOffset",
+        message="must be at most 1: write for example 0.1",
+        cel="double(self.training.noiseOffset) <= 1.0",
+        holds=lambda spec: float(spec.training.noise_offset) <= 1.0,
+    ),
+    SpecRule(
+        field="training.textEncoderLearningRate",
+        message="must be greater than 0 and at most 1: write for example 1e-6",
+        cel="!has(self.training.textEncoderLearningRate)"
+        " || (double(self.training.textEncoderLearningRate) > 0.0"
+        " && double(self.training.textEncoderLearningRate) <= 1.0)",
+        holds=lambda spec: 0.0 < float(spec.training.text_encoder_learning_rate or 1) <= 1.0,
+    ),
+    SpecRule(
+        field="training.trainTextEncoder",
+        message="is false: leave out textEncoderLearningRate and textEncoderStopStep, or set it to true",
+        cel="self.training.trainTextEncoder || (!has(self.training.textEncoderLearningRate)"
+        " && !has(self.training.textEncoderStopStep))",
+        holds=lambda spec: (
+            spec.training.train_text_encoder
+            or (spec.training.text_encoder_learning_rate, spec.training.text_encoder_stop_step)
+            == (None, None)
+        ),
+    ),
+    SpecRule(
         field="priorPreservation.weight",
         message="must be at most 100: write for example 1.0",
         cel="double(self.priorPreservation.weight) <= 100.0",

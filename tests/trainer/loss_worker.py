@@ -41,11 +41,11 @@ def print_losses(name):
     """Prints what rank 0 reports: neither progress nor trackers keep every step."""
     report_step = Reporter.step
 
-    def print_and_report(reporter, step, losses, grad_norm):
+    def print_and_report(reporter, step, losses, **figures):
         if dist.get_rank() == 0:
             values = [losses.total, losses.instance, losses.prior]
             print(json.dumps({"name": name, "losses": values}), flush=True)
-        report_step(reporter, step, losses, grad_norm)
+        report_step(reporter, step, losses, **figures)
 
     Reporter.step = print_and_report
 

@@ -3,8 +3,14 @@
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 
-from darkroom_trainer.training.loss import add_noise, dreambooth_loss, prediction_target
+from darkroom_trainer.training.loss import (
+    add_noise,
+    dreambooth_loss,
+    min_snr_weights,
+    prediction_target,
+)
 
 
 @pytest.fixture
@@ -52,3 +58,34 @@ def test_without_class_images_the_loss_is_the_instance_loss(tensors):
 def test_the_loss_is_computed_in_32_bits(tensors):
     prediction, target, _ = tensors
     assert dreambooth_loss(prediction.half(), target, 2, 1.0).total.dtype == torch.float32
+
+
+def test_min_snr_weights_are_the_public_scripts(scheduler, tensors):
+    _, _, timesteps = tensors
+    snr = compute_snr(scheduler, timesteps)
+    least = torch.minimum(snr, torch.full_like(snr, 5.0))
+    weights = {
+        kind: min_snr_weights(kind, timesteps, scheduler.alphas_cumprod, 5.0)
+        for kind in ("epsilon", "v_prediction")
+    }
+    torch.testing.assert_close(weights["epsilon"], least / snr)
+    torch.testing.assert_close(weights["v_prediction"], least / (snr + 1))
+
+
+@pytest.mark.parametrize(("kind", "weight"), [("epsilon", 1.0), ("v_prediction", 0.0)])
+def test_no_signal_at_all_has_a_finite_weight(kind, weight):
+    zero_terminal = DDPMScheduler(rescale_betas_zero_snr=True).alphas_cumprod
+    zero_terminal[-1] = 0
+    found = min_snr_weights(kind, torch.tensor([999, 0]), zero_terminal, 5.0)
+    assert found[0] == weight
+    assert found.isfinite().all()
+
+
+def test_weights_are_those_of_instance_and_class_images_alike(tensors):
+    """diffusers' script has weights for the whole batch, and multiplies the instance half with them."""
+    prediction, target, _ = tensors
+    errors = (prediction - target).square().mean(dim=(1, 2, 3))
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    terms = dreambooth_loss(prediction, target, 2, 1.0, weights)
+    torch.testing.assert_close(terms.instance, (weights * errors)[:2].mean())
+    torch.testing.assert_close(terms.prior, (weights * errors)[2:].mean())

@@ -37,20 +37,41 @@ TOLERANCE = 1e-5
 """Relative. Processors differ by 1e-6 (from SSE to AVX2) and ZeRO stages by 1e-7; without weight decay
 the last step differs by 2e-5, with another second beta by 4e-5, with another identifier by 1e-3."""
 
-CASES = {
+SCALES = {
     "zero-0": {"workers": 1, "zeroStage": 0},
     "zero-2": {"workers": 2, "zeroStage": 2},
+}
+"""Each with a micro batch of 2: four of them make a step of one worker, two of each of two."""
+
+RECIPE = {
+    "learningRateSchedule": "Cosine",
+    "warmupSteps": 2,
+    "textEncoderLearningRate": "5e-4",
+    "textEncoderStopStep": 4,
+    "maxGradNorm": "0.5",
+    "snrGamma": "5.0",
+    "noiseOffset": "0.1",
+}
+"""Everything that changes how a step is taken."""
+
+TRAININGS = {
+    **{name: ({}, scale) for name, scale in SCALES.items()},
+    "own-group": ({"textEncoderLearningRate": "1e-3"}, SCALES["zero-0"]),
+    "recomputed": ({"gradientCheckpointing": True}, SCALES["zero-0"]),
+    **{f"recipe-{name}": (RECIPE, scale) for name, scale in SCALES.items()},
+    "recipe-whole": (RECIPE | {"batchSizePerWorker": 8}, SCALES["zero-0"]),
+    "recipe-recomputed": (RECIPE | {"gradientCheckpointing": True}, SCALES["zero-2"]),
 }
 GLOBAL_BATCH = 8
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
-    """A run of each case: its entry, and the losses of its steps."""
+    """A run of each training: its entry, and the losses of its steps."""
     folder = tmp_path_factory.mktemp("losses")
     entries = []
-    for name, scale in CASES.items():
-        micro_batch = 2
+    for name, (changed, scale) in TRAININGS.items():
+        micro_batch = changed.get("batchSizePerWorker", 2)
         training = {
             "maxSteps": len(LOSSES),
             "batchSizePerWorker": micro_batch,
@@ -60,7 +81,7 @@ def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
         job = make_job(
             folder / name,
             priorPreservation={"numImages": 6, "weight": "0.5"},
-            training=training,
+            training=training | changed,
             scale=scale,
         )
         entries.append(
@@ -92,13 +113,21 @@ def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
     }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["zero-0", "zero-2", "own-group", "recomputed"])
 def test_a_tiny_job_has_the_losses_it_always_had_whatever_shares_it_out(runs, case):
     _, losses = runs[case]
     assert losses == [pytest.approx(step, rel=TOLERANCE) for step in LOSSES]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["recipe-zero-0", "recipe-zero-2", "recipe-recomputed"])
+def test_a_recipe_is_the_same_whatever_shares_its_steps_out(runs, case):
+    _, whole = runs["recipe-whole"]
+    assert whole[0] != pytest.approx(LOSSES[0], rel=0.01)
+    _, losses = runs[case]
+    assert losses == [pytest.approx(step, rel=TOLERANCE) for step in whole]
+
+
+@pytest.mark.parametrize("case", SCALES)
 def test_a_plan_knows_the_sizes_of_what_a_run_leaves_on_disk(runs, case):
     entry, _ = runs[case]
     root, job = Path(entry["root"]), PersonalizationJob.model_validate_json(entry["job"])

@@ -93,7 +93,7 @@ def test_the_last_step_of_a_run_that_fails_is_told(make_job, tmp_path):
     def train():
         with Reporter(task, rank=0) as reporter:
             for step in (1, 2, 3):  # faster than snapshots are written
-                reporter.step(step, LOSSES, grad_norm=1.0)
+                reporter.step(step, LOSSES, grad_norm=1.0, learning_rate=1e-3)
             raise RuntimeError("NCCL error")
 
     with pytest.raises(RuntimeError):

@@ -30,7 +30,13 @@ from darkroom_api.integrity import (
     seal,
     verify,
 )
-from darkroom_api.job import ObjectMeta, PersonalizationJobSpec, SubjectKind
+from darkroom_api.job import (
+    LearningRateSchedule,
+    ObjectMeta,
+    PersonalizationJobSpec,
+    SubjectKind,
+    Training,
+)
 from darkroom_api.status import Reason
 from darkroom_api.words import counted
 from darkroom_trainer.errors import TrainerError
@@ -47,8 +53,24 @@ DECIMALS: Final = (
     "priorPreservation.weight",
     "priorPreservation.guidanceScale",
     "training.learningRate",
+    "training.maxGradNorm",
+    "training.noiseOffset",
+    "training.snrGamma",
+    "training.textEncoderLearningRate",
 )
 """Fields that hold a decimal number as text, which can be spelt in many ways."""
+
+ADDED: Final = {
+    "gradientCheckpointing",
+    "learningRateSchedule",
+    "maxGradNorm",
+    "noiseOffset",
+    "snrGamma",
+    "textEncoderLearningRate",
+    "textEncoderStopStep",
+    "warmupSteps",
+}
+"""Fields of `training` that earlier versions didn't know: left out at their defaults, as they trained."""
 
 DEEPSPEED_FOLDER: Final = "deepspeed"
 """DeepSpeed's files in a checkpoint."""
@@ -79,7 +101,7 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
         "baseModel": wire["baseModel"],
         "subject": {key: wire["subject"][key] for key in subject},
         "priorPreservation": wire["priorPreservation"],
-        "training": {key: wire["training"][key] for key in wire["training"] if key != "maxSteps"},
+        "training": _training_numerics(spec.training),
         "scale": {
             key: wire["scale"][key]
             for key in ("gpusPerWorker", "precision", "zeroStage", "offload")
@@ -92,6 +114,15 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
             for key, value in fields.items()
         }
     )
+
+
+def _training_numerics(training: Training) -> dict[str, Any]:
+    wire = training.model_dump(mode="json", by_alias=True)
+    defaults = Training().model_dump(mode="json", by_alias=True)
+    left_out = {key for key in ADDED if wire[key] == defaults[key]}
+    if training.learning_rate_schedule is LearningRateSchedule.CONSTANT:
+        left_out.add("maxSteps")  # such a training may be continued to more steps
+    return {key: value for key, value in wire.items() if key not in left_out}
 
 
 def _as_numbers(fields: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ class Reporter:
 
     def __init__(self, task: WorkerTask, rank: int) -> None:
         spec = task.job.spec
-        self._learning_rate = float(spec.training.learning_rate)
         self._images_per_step = spec.global_batch_size * (2 if task.recipe else 1)
         self._progress: ProgressWriter | None = None
         self._trackers: Trackers | None = None
@@ -40,18 +39,18 @@ class Reporter:
         if self._progress is not None:
             self._progress.advance(done)
 
-    def step(self, step: int, losses: Losses, grad_norm: float) -> None:
+    def step(self, step: int, losses: Losses, *, grad_norm: float, learning_rate: float) -> None:
         """Says that `step` optimizer steps are done."""
         if self._progress is not None:
             self._progress.step(
                 step,
                 losses=losses,
                 images=self._images_per_step,
-                learning_rate=self._learning_rate,
+                learning_rate=learning_rate,
                 grad_norm=grad_norm,
             )
         if self._trackers is not None:
-            self._trackers.log(step, losses, learning_rate=self._learning_rate, grad_norm=grad_norm)
+            self._trackers.log(step, losses, learning_rate=learning_rate, grad_norm=grad_norm)
 
     def checkpointed(self, step: int, failure: str | None) -> None:
         """Says that a checkpoint is complete, or why it isn't."""

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from darkroom_trainer.training.latents import Moments
-from darkroom_trainer.training.loss import PredictionType, add_noise, prediction_target
+from darkroom_trainer.training.loss import (
+    PredictionType,
+    add_noise,
+    min_snr_weights,
+    prediction_target,
+)
 from darkroom_trainer.training.streams import Stream, integers, normal, shuffled_index
 
 INSTANCE_PROMPT, CLASS_PROMPT = 0, 1
@@ -35,6 +40,9 @@ class Batch:
 
     num_instance: int
 
+    weights: Tensor | None
+    """Of each image's error in the loss, (B,); None where all weigh the same."""
+
 
 @dataclass(frozen=True)
 class BatchSource:
@@ -56,6 +64,12 @@ class BatchSource:
 
     prediction_type: PredictionType
 
+    snr_gamma: float | None = None
+    """Gamma of the Min-SNR weights; None where all noise levels weigh the same."""
+
+    noise_offset: float = 0.0
+    """Strength of the noise that all pixels of a channel share."""
+
     def draw(self, step: int, samples: Sequence[int]) -> Batch:
         """The batch of an optimizer step for some of its samples, of 0 to global batch size - 1.
 
@@ -72,7 +86,7 @@ class BatchSource:
             rows += [CLASS_PROMPT] * len(samples)
             counters += [2 * sample + 1 for sample in samples]
         device = latents.device
-        noise = normal(self.seed, Stream.NOISE, step, counters, latents.shape[1:]).to(device)
+        noise = self._noise(step, counters, latents.shape[1:]).to(device)
         timesteps = integers(
             self.seed, Stream.TIMESTEP, step, counters, high=len(self.alphas_cumprod)
         ).to(device)
@@ -84,7 +98,19 @@ class BatchSource:
                 self.prediction_type, latents, noise, timesteps, self.alphas_cumprod
             ),
             num_instance=len(samples),
+            weights=None
+            if self.snr_gamma is None
+            else min_snr_weights(
+                self.prediction_type, timesteps, self.alphas_cumprod, self.snr_gamma
+            ),
         )
+
+    def _noise(self, step: int, counters: list[int], shape: torch.Size) -> Tensor:
+        noise = normal(self.seed, Stream.NOISE, step, counters, shape)
+        if not self.noise_offset:
+            return noise
+        shared = normal(self.seed, Stream.NOISE_OFFSET, step, counters, (shape[0], 1, 1))
+        return noise + self.noise_offset * shared
 
     def _instance_latents(self, step: int, samples: Sequence[int]) -> Tensor:
         images = self._shuffled(Stream.INSTANCE_ORDER, step, samples, len(self.moments.mean))

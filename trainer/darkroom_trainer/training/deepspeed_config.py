@@ -7,9 +7,6 @@ from typing import Any, Final
 
 from darkroom_api.job import Offload, PersonalizationJobSpec, Precision, Scale
 
-MAX_GRAD_NORM: Final = 1.0
-"""Gradients are scaled down to this global norm, as in diffusers' DreamBooth script."""
-
 BUCKET_ELEMENTS: Final = 50_000_000
 """Gradient elements reduced at once: DeepSpeed's 5e8 would put a whole SD 1.5 in one bucket."""
 
@@ -30,7 +27,7 @@ def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": training.batch_size_per_worker,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
         "train_batch_size": spec.global_batch_size,
-        "gradient_clipping": MAX_GRAD_NORM,
+        "gradient_clipping": float(training.max_grad_norm),
         "steps_per_print": sys.maxsize,
         "zero_optimization": _zero_section(effective_stage(scale), scale.offload),
         "bf16": {"enabled": scale.precision is Precision.BF16},

@@ -12,9 +12,11 @@ from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from darkroom_api.job import PersonalizationJobSpec, Precision
+from darkroom_api.job import PersonalizationJobSpec, Precision, Training
 from darkroom_trainer.output.checkpoint import DEEPSPEED_FOLDER, describe_failure
-from darkroom_trainer.training.deepspeed_config import MAX_GRAD_NORM, effective_stage, engine_config
+from darkroom_trainer.training.deepspeed_config import effective_stage, engine_config
+from darkroom_trainer.training.models import Denoiser
+from darkroom_trainer.training.schedule import LearningRates
 
 DTYPES: Final = {
     Precision.FP32: torch.float32,
@@ -88,8 +90,8 @@ def _system_error(error: BaseException) -> OSError:
     raise error
 
 
-def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Engine:
-    """Wraps a float32 module in a DeepSpeed engine with AdamW at the job's constant learning rate.
+def start_engine(module: Denoiser, spec: PersonalizationJobSpec) -> Engine:
+    """Wraps a float32 module in a DeepSpeed engine with AdamW.
 
     Four things of DeepSpeed's are replaced: the checkpoint engine (a full disk must not leave ranks
     waiting), the recovery script (none is copied), the averaging of gradients (off for a single worker)
@@ -97,7 +99,7 @@ def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Engine:
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     optimizer = torch.optim.AdamW(
-        module.parameters(),
+        _parameter_groups(module, spec.training),
         lr=float(spec.training.learning_rate),
         weight_decay=WEIGHT_DECAY,
         fused=True,
@@ -111,14 +113,32 @@ def start_engine(module: nn.Module, spec: PersonalizationJobSpec) -> Engine:
     # A single worker has nobody to average with; ZeRO 1 to 3 still gather their gradients there.
     made.enable_backward_allreduce = spec.scale.workers > 1 or effective_stage(spec.scale) > 0
     # Without ZeRO it clips, but keeps the norm to itself.
-    made.clip_fp32_gradients = lambda: _clip(made)
+    made.clip_fp32_gradients = lambda: _clip(made, float(spec.training.max_grad_norm))
     engine: Engine = made
     _assert_fp32_masters(engine, optimizer)
     return engine
 
 
-def _clip(engine: Any) -> None:
-    engine._global_grad_norm = clip_grad_norm_(engine.module.parameters(), MAX_GRAD_NORM)
+def _parameter_groups(module: Denoiser, training: Training) -> list[dict[str, Any]]:
+    """One group, or two where the text encoder has rates of its own."""
+    own_rates = (training.text_encoder_learning_rate, training.text_encoder_stop_step)
+    if module.text_encoder is None or own_rates == (None, None):
+        return [{"params": list(module.parameters())}]
+    parts = (module.unet, module.text_encoder)
+    return [{"params": list(part.parameters())} for part in parts]
+
+
+def set_learning_rates(engine: Engine, rates: LearningRates) -> None:
+    """Before a step: the rates of the groups that `start_engine` made."""
+    # ZeRO hands its groups on from AdamW's; a second one is the text encoder's.
+    for group, rate in zip(
+        engine.optimizer.param_groups, (rates.unet, rates.text_encoder), strict=False
+    ):
+        group["lr"] = rate
+
+
+def _clip(engine: Any, max_norm: float) -> None:
+    engine._global_grad_norm = clip_grad_norm_(engine.module.parameters(), max_norm)
 
 
 def _assert_fp32_masters(engine: Engine, optimizer: torch.optim.Optimizer) -> None:

@@ -46,6 +46,7 @@ from darkroom_trainer.training.collective import (
 from darkroom_trainer.training.latents import encode_moments
 from darkroom_trainer.training.loss import dreambooth_loss
 from darkroom_trainer.training.models import LoadedBase, load_base, split_state, trainable_denoiser
+from darkroom_trainer.training.schedule import learning_rates
 from darkroom_trainer.worker_task import WorkerTask
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,10 @@ class StepStats:
 
     losses: Losses
     grad_norm: float
+
+    learning_rate: float
+    """Of the UNet."""
+
     stop: bool
     """Whether somebody asked to stop."""
 
@@ -90,7 +95,11 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
     prompts = _prompts(base, spec)
 
     # 3. One engine for all that is trained, at the step of the checkpoint.
-    denoiser = trainable_denoiser(base, train_text_encoder=spec.training.train_text_encoder)
+    denoiser = trainable_denoiser(
+        base,
+        train_text_encoder=spec.training.train_text_encoder,
+        gradient_checkpointing=spec.training.gradient_checkpointing,
+    )
     ds_engine = engine.start_engine(denoiser, spec)
     if task.resume_from is not None:
         engine.load_engine(ds_engine, task.resume_from.folder)
@@ -104,7 +113,9 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
     while step < spec.training.max_steps:
         stats = _train_step(ds_engine, source, prompts, spec, step, run_folder)
         step += 1
-        reporter.step(step, stats.losses, stats.grad_norm)
+        reporter.step(
+            step, stats.losses, grad_norm=stats.grad_norm, learning_rate=stats.learning_rate
+        )
         _refuse_nan(step, stats, spec.scale.precision)
         if validation.is_due(spec, step):
             _draw_grid(task, base, ds_engine, step, reporter)
@@ -168,6 +179,8 @@ def _train_step(
         training.batch_size_per_worker,
         training.gradient_accumulation_steps,
     )
+    rates = learning_rates(training, step)
+    engine.set_learning_rates(ds_engine, rates)
     sums = torch.zeros(3)
     for samples in micro_batches:
         # 1. Instance and class images at random noise levels, one batch.
@@ -175,7 +188,9 @@ def _train_step(
         # 2. Forward: what does the denoiser make of them, given their prompts?
         prediction = ds_engine(batch.noisy.to(dtype), batch.timesteps, prompts, batch.prompt_rows)
         # 3. Instance loss + lambda x prior loss.
-        terms = dreambooth_loss(prediction, batch.target, batch.num_instance, prior_weight)
+        terms = dreambooth_loss(
+            prediction, batch.target, batch.num_instance, prior_weight, batch.weights
+        )
         # 4. Backward; DeepSpeed divides by the number of micro batches and reduces over ranks.
         ds_engine.backward(terms.total)
         # 5. Clip and update, after the last micro batch only.
@@ -194,6 +209,7 @@ def _train_step(
             prior=None if source.class_latents is None else prior,
         ),
         grad_norm=engine.grad_norm(ds_engine),
+        learning_rate=rates.unet,
         stop=stop > 0,
     )
 
@@ -258,6 +274,8 @@ def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> Batch
         class_latents=class_latents,
         alphas_cumprod=base.alphas_cumprod,
         prediction_type=base.prediction_type,
+        snr_gamma=None if spec.training.snr_gamma is None else float(spec.training.snr_gamma),
+        noise_offset=float(spec.training.noise_offset),
     )
 
 

@@ -48,14 +48,35 @@ def prediction_target(
     return signal * noise - spread * latents
 
 
+def min_snr_weights(
+    kind: PredictionType, timesteps: Tensor, alphas_cumprod: Tensor, gamma: float
+) -> Tensor:
+    """Min-SNR weights of the squared errors, (B,) (arXiv 2303.09556, equation 5 and appendix).
+
+    Where nothing of the signal is left (zero terminal SNR) the noise has weight 1, the velocity 0.
+    """
+    alpha_bar = alphas_cumprod[timesteps]
+    snr = alpha_bar / (1 - alpha_bar)
+    if kind == "epsilon":
+        return (gamma / snr).clamp(max=1)
+    return snr.clamp(max=gamma) / (snr + 1)
+
+
 def dreambooth_loss(
-    prediction: Tensor, target: Tensor, num_instance: int, prior_weight: float
+    prediction: Tensor,
+    target: Tensor,
+    num_instance: int,
+    prior_weight: float,
+    weights: Tensor | None = None,
 ) -> LossTerms:
     """Instance loss + lambda x prior loss (DreamBooth, arXiv 2208.12242, equation 2), in float32.
 
-    The first `num_instance` of the batch are instance images, the rest class images.
+    The first `num_instance` of the batch are instance images, the rest class images. `weights`, (B,),
+    are those of the images' errors; all 1 when absent.
     """
     errors = (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
+    if weights is not None:
+        errors = weights * errors
     instance = errors[:num_instance].mean()
     if len(errors) == num_instance:
         return LossTerms(total=instance, instance=instance, prior=torch.zeros_like(instance))

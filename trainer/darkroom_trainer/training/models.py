@@ -108,7 +108,9 @@ def load_base(folder: Path, device: torch.device) -> LoadedBase:
     )
 
 
-def trainable_denoiser(base: LoadedBase, *, train_text_encoder: bool) -> Denoiser:
+def trainable_denoiser(
+    base: LoadedBase, *, train_text_encoder: bool, gradient_checkpointing: bool = False
+) -> Denoiser:
     """The module for the engine, its parameters asserted to be in 32 bits.
 
     It stays in evaluation mode: dropout, where a base has it, would draw from torch's own generator,
@@ -116,6 +118,8 @@ def trainable_denoiser(base: LoadedBase, *, train_text_encoder: bool) -> Denoise
     """
     denoiser = Denoiser(base.unet, base.text_encoder if train_text_encoder else None)
     denoiser.eval().requires_grad_(True)
+    if gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
     assert all(parameter.dtype == torch.float32 for parameter in denoiser.parameters()), (
         "weights trained in 16 bits lose small updates"
     )

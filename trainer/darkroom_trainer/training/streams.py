@@ -24,6 +24,7 @@ class Stream(IntEnum):
     CLASS_ORDER = 6
     CLASS_IMAGE = 7
     VALIDATION = 8
+    NOISE_OFFSET = 9
 
 
 def generator(seed: int, stream: Stream, step: int, sample: int) -> np.random.Generator:
