@@ -33,6 +33,33 @@ CASES = (
         ("1", "1.0", "1e-12", "0.000001", "1e0"),
         ("0", "0.0", "0e9", "1.000001", "1e1", "2"),
     ),
+    (
+        "training.warmupSteps",
+        "training",
+        ({"warmupSteps": 0, "maxSteps": 1}, {"warmupSteps": 99, "maxSteps": 100}),
+        ({"warmupSteps": 100, "maxSteps": 100},),
+    ),
+    ("training.maxGradNorm", "training.maxGradNorm", ("0.1", "1e3"), ("0", "1000.5")),
+    ("training.snrGamma", "training.snrGamma", ("5.0", "100"), ("0", "101")),
+    ("training.noiseOffset", "training.noiseOffset", ("0", "1"), ("1.1",)),
+    (
+        "training.textEncoderLearningRate",
+        "training.textEncoderLearningRate",
+        ("1e-6", "1"),
+        ("0", "2"),
+    ),
+    (
+        "training.trainTextEncoder",
+        "training",
+        (
+            {"trainTextEncoder": False},
+            {"trainTextEncoder": True, "textEncoderStopStep": 5},
+        ),
+        (
+            {"trainTextEncoder": False, "textEncoderStopStep": 5},
+            {"trainTextEncoder": False, "textEncoderLearningRate": "1e-6"},
+        ),
+    ),
     ("priorPreservation.weight", "priorPreservation.weight", ("0", "100", "1e2"), ("100.1", "1e3")),
     (
         "priorPreservation.guidanceScale",

@@ -271,6 +271,36 @@ def test_training_longer_or_elsewhere_is_going_on(tmp_path, write, make_job):
     checkpoint.refuse_other_run(found, longer.spec, INPUTS)
 
 
+def test_a_falling_learning_rate_is_of_one_number_of_steps(tmp_path, make_job):
+    falling = {"learningRateSchedule": "Cosine", "warmupSteps": 1}
+    write_checkpoint(tmp_path, make_job(tmp_path, training=falling).spec, 2)
+    found, _ = checkpoint.newest_checkpoint(tmp_path, OWNER)
+    longer = make_job(tmp_path, training=falling | {"maxSteps": 99}).spec
+    assert "spec.training.maxSteps" in str(refusal(found, longer))
+
+
+@pytest.mark.parametrize("spelt", [{}, {"maxGradNorm": "1", "noiseOffset": "0.0"}])
+def test_a_checkpoint_from_before_a_field_was_there_is_continued_by_who_leaves_it_alone(
+    tmp_path, write, make_job, spelt
+):
+    """Literal: what version 0.1.0 wrote of `training`."""
+    noted = json.loads((write(2) / checkpoint.NUMERICS_FILE).read_text())
+    assert {path for path in noted if path.startswith("training.")} == {
+        "training.batchSizePerWorker",
+        "training.gradientAccumulationSteps",
+        "training.horizontalFlip",
+        "training.learningRate",
+        "training.method",
+        "training.resolution",
+        "training.seed",
+        "training.trainTextEncoder",
+    }
+    found, _ = checkpoint.newest_checkpoint(tmp_path, OWNER)
+    checkpoint.refuse_other_run(found, make_job(tmp_path, training=spelt).spec, INPUTS)
+    other = make_job(tmp_path, training={"noiseOffset": "0.1"}).spec
+    assert "spec.training.noiseOffset" in str(refusal(found, other))
+
+
 def test_the_numerics_are_written_beside_the_state_for_people(tmp_path, write):
     numbers = json.loads((write(2) / checkpoint.NUMERICS_FILE).read_text())
     assert numbers["training.learningRate"] == 0.001

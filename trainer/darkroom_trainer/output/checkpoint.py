@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from darkroom_api.artifact import (
@@ -35,7 +36,6 @@ from darkroom_api.job import (
     ObjectMeta,
     PersonalizationJobSpec,
     SubjectKind,
-    Training,
 )
 from darkroom_api.status import Reason
 from darkroom_api.words import counted
@@ -60,17 +60,19 @@ DECIMALS: Final = (
 )
 """Fields that hold a decimal number as text, which can be spelt in many ways."""
 
-ADDED: Final = {
-    "gradientCheckpointing",
-    "learningRateSchedule",
-    "maxGradNorm",
-    "noiseOffset",
-    "snrGamma",
-    "textEncoderLearningRate",
-    "textEncoderStopStep",
-    "warmupSteps",
-}
-"""Fields of `training` that earlier versions didn't know: left out at their defaults, as they trained."""
+ADDED: Final = MappingProxyType(
+    {
+        "training.gradientCheckpointing": False,
+        "training.learningRateSchedule": "Constant",
+        "training.maxGradNorm": 1.0,
+        "training.noiseOffset": 0.0,
+        "training.snrGamma": None,
+        "training.textEncoderLearningRate": None,
+        "training.textEncoderStopStep": None,
+        "training.warmupSteps": 0,
+    }
+)
+"""Fields that the first version didn't know, and how it trained: left out where a job trains the same."""
 
 DEEPSPEED_FOLDER: Final = "deepspeed"
 """DeepSpeed's files in a checkpoint."""
@@ -101,32 +103,27 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
         "baseModel": wire["baseModel"],
         "subject": {key: wire["subject"][key] for key in subject},
         "priorPreservation": wire["priorPreservation"],
-        "training": _training_numerics(spec.training),
+        "training": wire["training"],
         "scale": {
             key: wire["scale"][key]
             for key in ("gpusPerWorker", "precision", "zeroStage", "offload")
         },
     }
-    return _as_numbers(
+    fields = _as_numbers(
         {
             f"{section}.{key}": value
             for section, fields in kept.items()
             for key, value in fields.items()
         }
     )
-
-
-def _training_numerics(training: Training) -> dict[str, Any]:
-    wire = training.model_dump(mode="json", by_alias=True)
-    defaults = Training().model_dump(mode="json", by_alias=True)
-    left_out = {key for key in ADDED if wire[key] == defaults[key]}
-    if training.learning_rate_schedule is LearningRateSchedule.CONSTANT:
-        left_out.add("maxSteps")  # such a training may be continued to more steps
-    return {key: value for key, value in wire.items() if key not in left_out}
+    as_before = {path for path, value in ADDED.items() if fields[path] == value}
+    if spec.training.learning_rate_schedule is LearningRateSchedule.CONSTANT:
+        as_before.add("training.maxSteps")  # it may be continued to more steps
+    return {path: value for path, value in fields.items() if path not in as_before}
 
 
 def _as_numbers(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {path: float(fields[path]) for path in DECIMALS if path in fields}
+    return fields | {path: float(fields[path]) for path in DECIMALS if fields.get(path) is not None}
 
 
 def differing_field(before: dict[str, Any], now: dict[str, Any]) -> str | None:
