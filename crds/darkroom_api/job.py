@@ -110,7 +110,8 @@ class Images(ApiModel):
     """The instance images: 3 or more pictures of the subject. Exactly one of the fields is set."""
 
     uri: ImagesUri | None = None
-    """Folder of JPEG, PNG or WEBP pictures: `s3://`, `gs://`, `pvc://CLAIM/path`, `file:PATH` or `builtin:mascot`."""
+    """Folder of pictures (JPEG, HEIC, PNG, WEBP, AVIF, TIFF, BMP or GIF): `s3://`, `gs://`, `pvc://CLAIM/path`,
+    `file:PATH` or `builtin:mascot`."""
 
     config_map: ObjectName | None = None
     """Name of a ConfigMap in the job's namespace that holds the pictures (at most 1 MiB in all)."""

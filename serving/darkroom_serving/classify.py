@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ray import serve
 
 from darkroom_api.integrity import verify
-from darkroom_api.pictures import UnfitPictureError, decode_picture
+from darkroom_api.pictures.bounds import UnfitPictureError
+from darkroom_api.pictures.decoding import decode_picture
 from darkroom_serving.errors import ApiError
 from darkroom_serving.metrics import ClassificationMetrics
 from darkroom_serving.models import loading, refusing
@@ -65,7 +66,7 @@ class Classifier:
     def _prepare(self, picture: bytes) -> "Tensor":
         model = self._usable()
         try:
-            return model.prepare(decode_picture(picture))
+            return model.prepare(decode_picture(picture).image)
         except UnfitPictureError as error:
             raise ApiError(400, f"image: {error}", "image", "invalid_image") from error
 

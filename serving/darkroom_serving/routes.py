@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final, Protocol
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from darkroom_api.pictures import MAX_FILE_BYTES
 from darkroom_serving.errors import ApiError, install_handlers, too_large
 from darkroom_serving.parsing import parse_classify_request, parse_images_request, parse_top_k
 from darkroom_serving.settings import Limits
@@ -19,7 +18,10 @@ from darkroom_serving.wire import (
     ModelList,
 )
 
-MAX_JSON_PICTURE_BYTES: Final = MAX_FILE_BYTES * 4 // 3 + 4096
+MAX_PICTURE_BYTES: Final = 20 << 20
+"""Largest body that is a picture's file."""
+
+MAX_JSON_PICTURE_BYTES: Final = MAX_PICTURE_BYTES * 4 // 3 + 4096
 """Largest JSON body of a picture: base64 takes four bytes for three."""
 
 
@@ -113,7 +115,7 @@ async def _read_picture(request: Request) -> tuple[bytes, int]:
         return await asyncio.to_thread(parse_classify_request, body)  # takes a while for 20 MiB
     if media_type == "application/octet-stream" or media_type.startswith("image/"):
         top_k = parse_top_k(request.query_params)
-        return await _read_body(request, MAX_FILE_BYTES), top_k
+        return await _read_body(request, MAX_PICTURE_BYTES), top_k
     raise ApiError(
         415,
         f"content-type: {media_type[:80]} is not read; send the picture's file as image/png or"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Design, section 1: the API needs few packages, so that everything can import it.
-API = ["pydantic", "pyyaml", "pillow"]
+API = ["pydantic", "pyyaml", "pillow", "pi-heif"]
 PACKAGES = {
     "crds/darkroom_api": API,
     "local/darkroom_local": sorted({*EXTRAS["trainer"]} & {*EXTRAS["serving"]} | {"ray"}),

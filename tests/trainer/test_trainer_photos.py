@@ -56,16 +56,15 @@ def animated():
 BAD = {
     "drawing.jpg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG drawing"),
     "empty.png": (b"", "is empty (0 bytes)"),
-    "cut.jpg": (encoded(picture(), "JPEG")[:-600], "is damaged or cut off and can't be decoded"),
-    "large.png": (bomb(7_000), "is 7000 x 7000 = 49 megapixels, more than the limit of 40"),
+    "cut.jpg": (encoded(picture(), "JPEG")[:-3000], "is cut off: its lower part is missing"),
+    "large.png": (bomb(7_000), "is 7000 x 7000 = 49 megapixels, more than the limit of 40 for PNG"),
     "bomb.png": (bomb(50_000), "has many more pixels than the limit of 40 megapixels"),
     "animated.webp": (animated(), "is animated"),
-    "old.gif": (encoded(picture(), "GIF"), "is a GIF, whatever its name says"),
     "paper.png": (b"%PDF-1.7 ...", "is a PDF"),
-    "phone.jpg": (b"\0\0\0\x18ftypheic....", "is a HEIC, AVIF or video file"),
+    "clip.jpg": (b"\0\0\0\x18ftypqt  ....", "is a video, or a kind of HEIF that can't be read"),
     "notes.txt": (b"remember the milk", "is not a picture that can be read"),
     "small.png": (encoded(picture(size=(31, 500))), "its short side has fewer than 32"),
-    "huge.png": (b"\x89PNG\r\n\x1a\n" + bytes(21 << 20), "larger than the limit of 20 MiB"),
+    "huge.png": (b"\x89PNG\r\n\x1a\n" + bytes(101 << 20), "larger than the limit of 100 MiB"),
 }
 
 
@@ -87,6 +86,10 @@ GOOD = {
     "deep.png": lambda: encoded(
         Image.fromarray(np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64))
     ),
+    "old.gif": lambda: encoded(picture(), "GIF"),
+    "scan.tiff": lambda: encoded(picture(), "TIFF"),
+    "paint.bmp": lambda: encoded(picture(), "BMP"),
+    "new.avif": lambda: encoded(picture(), "AVIF"),
     "web.webp": lambda: encoded(picture(), "WEBP"),
     "thin.png": lambda: encoded(picture(size=(40, 4000))),
 }

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from darkroom.errors import CommandError
 from darkroom.files import explained
-from darkroom_api.pictures import (
+from darkroom_api.pictures.bounds import (
     MAX_FILE_BYTES,
     MAX_PHOTO_FILES,
     MIN_PHOTO_SIDE,
     MIN_PHOTOS,
     UnfitPictureError,
-    decode_picture,
 )
+from darkroom_api.pictures.decoding import decode_picture
 from darkroom_api.words import counted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _key(number: int, path: Path) -> str:
 def _prepared(path: Path, resolution: int) -> bytes:
     with explained(path, "read"), path.open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
-    picture = decode_picture(content)
+    picture = decode_picture(content, resolution).image
     if min(picture.size) < MIN_PHOTO_SIDE:
         raise UnfitPictureError(
             f"is {picture.width} x {picture.height} pixels, a side shorter than {MIN_PHOTO_SIDE};"

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from darkroom_api.artifact import json_digest
-from darkroom_api.pictures import (
+from darkroom_api.pictures.bounds import (
     MAX_FILE_BYTES,
     MAX_PHOTO_FILES,
     MIN_PHOTO_SIDE,
     MIN_PHOTOS,
     UnfitPictureError,
-    decode_picture,
 )
+from darkroom_api.pictures.decoding import decode_picture
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
 
@@ -111,7 +111,7 @@ def _too_few(folder: Path, good: int, quarantined: list[Quarantined]) -> Trainer
 
 def _load_photo(path: Path, folder: Path, resolution: int) -> Photo:
     content = _read_file(path, folder)
-    rgb = decode_picture(content)
+    rgb = decode_picture(content, resolution).image
     if min(rgb.size) < MIN_PHOTO_SIDE:
         raise UnfitPictureError(
             f"is {rgb.width} x {rgb.height} pixels: its short side has fewer than {MIN_PHOTO_SIDE}"
