@@ -114,7 +114,9 @@ def _seal(folder: Path, kind: ArtifactKind, name: str) -> None:
     for weights in folder.rglob("*.safetensors"):
         weights.chmod(0o644)  # safetensors keeps it to its owner
     files = hash_folder(folder)
-    seal(folder, ModelManifest(kind=kind, name=name, files=files, digest=content_digest(files)))
+    digest = content_digest(files)
+    manifest = ModelManifest(kind=kind, name=name, files=files, digest=digest, license="apache-2.0")
+    seal(folder, manifest)
 
 
 if __name__ == "__main__":

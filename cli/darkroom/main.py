@@ -21,6 +21,7 @@ from darkroom.commands import (
     describe,
     doctor,
     generate,
+    import_,
     init,
     lint,
     logs,
@@ -91,6 +92,7 @@ def darkroom(
 
 app.command(epilog=init.EXAMPLES)(init.init)
 app.command(epilog=lint.EXAMPLES)(lint.lint)
+app.command("import", epilog=import_.EXAMPLES)(import_.import_model)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=apply.EXAMPLES)(apply.apply)
 app.command(epilog=watch.EXAMPLES)(watch.watch)

@@ -25,6 +25,7 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
     """The plan for a program."""
     plan = prepared.plan
     return {
+        "license": prepared.task.base.license.declared,
         "photos": list(plan.photos),
         "quarantined": [{"name": bad.name, "reason": bad.reason} for bad in plan.quarantined],
         "steps": plan.steps,
@@ -69,6 +70,7 @@ def _facts(prepared: "Prepared") -> dict[str, str]:
     facts = {
         "subject": f'"{subject.instance_prompt}"',
         "base model": f"{task.base.uri} ({task.base.digest[:12]})",
+        "licence": str(task.base.license),
         "photos": f"{len(plan.photos)} kept, {len(plan.quarantined)} set aside",
         "class images": _class_images(prepared),
         "steps": _steps(prepared),

@@ -115,6 +115,9 @@ class ModelManifest(_Record):
     digest: Sha256
     """Digest over `files`: two folders with the same digest hold the same bytes."""
 
+    license: str | None = None
+    """Licence of a model as the model card of its base names it; None where that does not say."""
+
     base: BaseReference | None = None
     """The base model of a subject model."""
 

@@ -6,6 +6,7 @@ safetensors has no checksum and never calls fsync, so both are added here.
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -40,8 +41,10 @@ def hash_file(path: Path) -> FileEntry:
     return FileEntry(sha256=digest.hexdigest(), size_bytes=size)
 
 
-def hash_folder(folder: Path) -> dict[str, FileEntry]:
-    """Entries of all files below a folder but its manifest.
+def hash_folder(
+    folder: Path, read: Callable[[Path], FileEntry] = hash_file
+) -> dict[str, FileEntry]:
+    """Entries of all files below a folder but its manifest; `read` makes one, and may look at the content.
 
     Raises IntegrityError for symbolic links, which could lead out of the folder.
     """
@@ -51,7 +54,7 @@ def hash_folder(folder: Path) -> dict[str, FileEntry]:
         if path.is_symlink():
             raise IntegrityError(folder, f"{name} is a symbolic link")
         if path.is_file() and name != MANIFEST_FILE:
-            entries[name] = hash_file(path)
+            entries[name] = read(path)
     return entries
 
 
@@ -126,14 +129,14 @@ def read_manifest(folder: Path) -> ModelManifest:
         raise IntegrityError(folder, why) from error
 
 
-def verify(folder: Path) -> ModelManifest:
+def verify(folder: Path, read: Callable[[Path], FileEntry] = hash_file) -> ModelManifest:
     """Reads the manifest and compares every file with it; returns it when all of them match.
 
-    Raises IntegrityError that names the first file that is missing, added, altered or unreadable.
+    `read` is as in `hash_folder`. Raises IntegrityError that names the first file that is missing, added, altered or unreadable.
     """
     manifest = read_manifest(folder)
     try:
-        found = hash_folder(folder)
+        found = hash_folder(folder, read)
     except OSError as error:  # the disk's own, or a file that went away meanwhile
         name = Path(str(error.filename)).name
         raise IntegrityError(folder, f"{name} can't be read: {error.strerror}") from error

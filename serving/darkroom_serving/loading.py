@@ -1,5 +1,6 @@
 """Loads the parts of a Stable Diffusion model: safetensors only, nothing downloaded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -32,8 +33,11 @@ class LoadedModel:
 
     @property
     def native_side(self) -> int:
-        """Side in pixels that the UNet was trained at."""
-        return int(self.unet.config.sample_size) * self.latent_scale
+        """Side in pixels that the UNet was trained at: the shorter one of an oblong; the VAE's if it doesn't say."""
+        latents, pixels = self.unet.config.sample_size, self.vae.config.sample_size
+        if not latents:
+            return _shorter(pixels)
+        return _shorter(latents) * self.latent_scale
 
     @property
     def max_tokens(self) -> int:
@@ -65,6 +69,10 @@ class LoadedModel:
         """Pictures, (B, 3, H, W) within [-1, 1], of latents (B, C, h, w)."""
         scaled = latents.to(self.dtype) / self.vae.config.scaling_factor
         return cast(Tensor, self.vae.decode(scaled, return_dict=False)[0]).float().clamp(-1, 1)
+
+
+def _shorter(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else min(size)
 
 
 def choose_device() -> torch.device:

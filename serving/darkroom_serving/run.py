@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import IntegrityError, read_manifest
+from darkroom_api.names import MANIFEST_FILE
 from darkroom_local.environment import SHORT_SPIN
 from darkroom_local.ray_session import LOOPBACK, RayNotStartedError, RaySession
 from darkroom_local.stop_signals import handled_by
@@ -118,9 +120,18 @@ def _folder(option: str, folder: Path | None, builtin: str) -> Path:
     """A model's folder, absolute; only its manifest is read here, the replicas verify the rest."""
     try:
         found = builtin_folder(builtin) if folder is None else folder
-        read_manifest(found)
     except (LookupError, FileNotFoundError) as error:
         raise ServingError(f"{option}: {error}") from error
+    if not found.is_dir():
+        raise ServingError(f"{option}: there is no folder {found}; check the path")
+    if not (found / MANIFEST_FILE).exists():
+        name = found.resolve().name
+        raise ServingError(
+            f"{option}: {found} is not sealed; import it once with: darkroom import {shlex.quote(str(found))}"
+            f" {shlex.quote(name)}, and give {option} bases/{shlex.quote(name)}"
+        )
+    try:
+        read_manifest(found)
     except IntegrityError as error:
         raise ServingError(f"{option}: {error}; give the folder of a complete model") from error
     return found.resolve()

@@ -81,3 +81,25 @@ def test_the_examples_are_clean(darkroom, request):
     assert len(examples) >= 2
     result = darkroom("lint", *examples)
     assert result.exit_code == 0, result.stderr
+
+
+def test_the_base_model_and_how_it_reads_the_words_are_looked_at(valid_job, tmp_path, darkroom):
+    (tmp_path / "photos").mkdir()
+    valid_job.write_text(valid_job.read_text().replace("identifier: sks", "identifier: red"))
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        f"{valid_job}: warning: spec.subject.identifier: the base model knows the word red (nearest"
+    )
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_base_model_that_can_not_be_trained_is_an_error(valid_job, tmp_path, darkroom):
+    for name in ("photos", "sd"):
+        (tmp_path / name).mkdir()
+    valid_job.write_text(valid_job.read_text().replace("builtin:miniature", "file:sd"))
+    result = darkroom("lint", valid_job, "--json")
+    assert result.exit_code == 1
+    (finding,) = json.loads(result.stdout)
+    assert finding["field"] == "spec.baseModel.uri"
+    assert finding["message"].endswith("/sd has no model_index.json")

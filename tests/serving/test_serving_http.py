@@ -292,9 +292,16 @@ def test_an_occupied_port_is_refused_before_anything_starts(server):
     assert psutil.Process().children() == children
 
 
-def test_a_base_that_is_not_complete_is_refused(tmp_path):
-    settings = ServingSettings(registry=tmp_path, port=free_port(), base=tmp_path)
-    with pytest.raises(ServingError, match=r"--base: .* has no manifest\.json: it is not complete"):
+def test_a_base_that_nobody_sealed_is_refused_with_the_command_that_seals_it(tmp_path):
+    plain = tmp_path / "my model"
+    plain.mkdir()
+    settings = ServingSettings(registry=tmp_path, port=free_port(), base=plain)
+    fix = f"darkroom import '{plain}' 'my model', and give --base bases/'my model'"
+    with pytest.raises(ServingError) as caught:
+        serve(settings, print)
+    assert str(caught.value) == f"--base: {plain} is not sealed; import it once with: {fix}"
+    settings = ServingSettings(registry=tmp_path, port=free_port(), classifier=tmp_path / "absent")
+    with pytest.raises(ServingError, match=r"--classifier: there is no folder .*absent; check the"):
         serve(settings, print)
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom_api.artifact import ArtifactKind, ModelManifest, content_digest
+from darkroom_api.integrity import hash_folder, seal
+
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
@@ -15,6 +18,11 @@ def tiny_base(tmp_path_factory, write_base):
     """A random-init base model in diffusers' layout: 32 x 32 pictures, latents of 8 x 8."""
     folder = tmp_path_factory.mktemp("base") / "tiny"
     write_base(folder, seed=0)
+    files = hash_folder(folder)
+    manifest = ModelManifest(
+        kind=ArtifactKind.BASE_MODEL, name="tiny", files=files, digest=content_digest(files)
+    )
+    seal(folder, manifest)
     return folder
 
 

@@ -31,9 +31,9 @@ from darkroom_trainer.driver import cluster_attempt
 from darkroom_trainer.driver.run import RunOptions, TrainResult, prepare
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run
-from darkroom_trainer.inputs.base_model import find_images
 from darkroom_trainer.inputs.machine import Machine
 from darkroom_trainer.inputs.photos import load_photos
+from darkroom_trainer.inputs.sources import find_images
 from darkroom_trainer.status import RunStatus
 from darkroom_trainer.stopping import request_stop, stop_requested
 

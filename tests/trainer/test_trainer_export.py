@@ -95,7 +95,7 @@ def test_a_new_training_moves_latest_and_keeps_the_old_version(publish, trained,
 def test_the_card_has_the_prompt_and_the_hub_s_metadata(publish):
     card = (publish().folder / "README.md").read_text()
     assert re.match(r"---\n.*instance_prompt: a photo of sks dog\n.*---\n", card, re.DOTALL)
-    assert "write **a photo of sks dog** to draw it" in card
+    assert "write `a photo of sks dog` to draw it" in card
 
 
 def test_a_full_disk_leaves_the_model_before_and_nothing_half_written(

@@ -23,9 +23,9 @@ def plan_of(tiny_base, tiny_photos):
     base = inspect_base("file:tiny", tiny_base)
     photos = load_photos(tiny_photos, 32)
 
-    def build(job, machine=LAPTOP, ready=0, tokens=None):
+    def build(job, machine=LAPTOP, ready=0):
         return make_plan(
-            job, base, photos, class_images_ready=ready, prompt_tokens=tokens or {}, machine=machine
+            job, base, photos, class_images_ready=ready, input_warnings=(), machine=machine
         )
 
     return build
@@ -35,14 +35,6 @@ def test_class_images_that_are_there_need_not_be_made(make_job, plan_of, tmp_pat
     job = make_job(tmp_path)
     assert plan_of(job).class_images_to_make == 8
     assert plan_of(job, ready=8).class_images_to_make == 0
-
-
-def test_a_prompt_that_is_cut_is_warned_about(make_job, plan_of, tmp_path):
-    warnings = plan_of(make_job(tmp_path), tokens={"a very long prompt": 80, "short": 5}).warnings
-    assert warnings == (
-        "the prompt 'a very long prompt' has 80 tokens; the base model reads the first 24"
-        " and ignores the rest",
-    )
 
 
 def test_too_many_gpus_are_refused(make_job, plan_of, tmp_path):

@@ -9,14 +9,19 @@ import sys
 import pytest
 
 from darkroom_api.job import Images
+from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.inputs.base_model import count_tokens, find_images, inspect_base
+from darkroom_trainer.inputs.base.prompts import count_tokens
+from darkroom_trainer.inputs.base_model import inspect_base
+from darkroom_trainer.inputs.sources import find_images
 
 
 @pytest.fixture
 def base(tiny_base, tmp_path):
-    """A copy that a test may break."""
-    return shutil.copytree(tiny_base, tmp_path / "base")
+    """A copy that a test may break: nobody sealed it."""
+    return shutil.copytree(
+        tiny_base, tmp_path / "base", ignore=shutil.ignore_patterns(MANIFEST_FILE)
+    )
 
 
 def refusal(folder):
@@ -31,11 +36,12 @@ def test_a_complete_model_is_described_without_loading_it(base):
     assert found.num_parameters["unet"] > 10_000
 
 
-def test_the_digest_is_of_the_content_and_not_of_the_place(base, tiny_base):
-    assert inspect_base("file:base", base).digest == inspect_base("file:other", tiny_base).digest
+def test_the_digest_is_of_the_content_and_not_of_the_place(base, tmp_path):
+    other = shutil.copytree(base, tmp_path / "other")
+    assert inspect_base("file:base", base).digest == inspect_base("file:other", other).digest
     config = base / "unet" / "config.json"
     config.write_text(config.read_text() + "\n")
-    assert inspect_base("file:base", base).digest != inspect_base("file:other", tiny_base).digest
+    assert inspect_base("file:base", base).digest != inspect_base("file:other", other).digest
 
 
 def test_a_model_without_a_text_encoder_is_refused(base):
@@ -153,11 +159,11 @@ def test_a_model_that_was_downloaded_before_needs_no_hub(base, tmp_path):
 def test_a_download_that_fills_the_disk_says_so(tmp_path):
     code = """
 import huggingface_hub
-from darkroom_trainer.inputs import base_model
+from darkroom_trainer.inputs.base import hub
 def fill(*arguments, **options):
     raise OSError(28, "No space left on device")
 huggingface_hub.snapshot_download = fill
-base_model._hub_is_away = lambda repository, commit: False
+hub._files_on_hub = lambda repository, commit: ["model_index.json"]
 """
     assert hub(tmp_path, code).startswith(
         "DiskFull spec.baseModel.uri: the disk of downloads is full; hf://org/name@"

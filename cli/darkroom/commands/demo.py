@@ -157,8 +157,8 @@ def _draw(client: "Client", job: "PersonalizationJob", paths: DemoPaths) -> Iter
 def _photos(job: "PersonalizationJob", job_folder: Path) -> list["Image.Image"]:
     from PIL import Image
 
-    from darkroom_trainer.inputs.base_model import find_images
     from darkroom_trainer.inputs.photos import load_photos
+    from darkroom_trainer.inputs.sources import find_images
 
     folder = find_images(job.spec.subject.images, job_folder)
     photos = load_photos(folder, job.spec.training.resolution).photos

@@ -1,6 +1,7 @@
 """`darkroom lint`: every problem of a job file, with its field and its fix."""
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,9 @@ from darkroom.options import JsonOption, examples
 
 if TYPE_CHECKING:
     from darkroom_api.job import PersonalizationJob
+
+_TRAINER = ("numpy", "transformers", "diffusers", "torch")
+"""What reading a base model takes."""
 
 EXAMPLES = examples(
     "darkroom lint job.yaml",
@@ -42,7 +46,8 @@ def lint(
 
     Prints a line a problem: "file: field: what is wrong; what to do"; also what this version does
     not have, and a consent that ended.
-    Warns when a file: source is not there. Exits with 1 when there is an error.
+    Reads a base model that is on this machine, and warns when a file: source is not there.
+    Exits with 1 when there is an error.
     """
     findings = [finding for file in files for finding in lint_file(file)]
     wrong = {finding.file for finding in findings if finding.severity == "error"}
@@ -69,10 +74,35 @@ def lint_file(file: Path) -> list[Finding]:
     except JobFileError as error:
         return [Finding(file=str(file), **asdict(problem)) for problem in error.problems]
     problems = [objection.problem for objection in objections(job.spec, utc_now())]
-    return [Finding(file=str(file), **asdict(problem)) for problem in problems] + [
-        Finding(file=str(file), severity="warning", **doubt)
-        for doubt in _missing_sources(job, file)
+    return [
+        *(Finding(file=str(file), **asdict(problem)) for problem in problems),
+        *(
+            Finding(file=str(file), severity="warning", **doubt)
+            for doubt in _missing_sources(job, file)
+        ),
+        *_base_findings(job, file),
     ]
+
+
+def _base_findings(job: "PersonalizationJob", file: Path) -> list[Finding]:
+    """What is wrong or doubtful in a base model on this machine, where the trainer is installed."""
+    uri = job.spec.base_model.uri
+    there = uri.startswith("builtin:") or (
+        uri.startswith("file:") and _exists(file.parent / uri.removeprefix("file:"))
+    )
+    if not there or not all(map(find_spec, _TRAINER)):
+        return []
+    from darkroom_trainer.driver.base_check import check_base
+    from darkroom_trainer.errors import TrainerError
+    from darkroom_trainer.inputs.base_model import find_base
+
+    try:
+        base = find_base(uri, file.resolve().parent, file.parent)
+        doubts = check_base(base, job.spec)
+    except TrainerError as error:
+        field, _, message = error.message.partition(": ")
+        return [Finding(file=str(file), field=field, message=message, fix=error.fix)]
+    return [Finding(file=str(file), severity="warning", **asdict(doubt)) for doubt in doubts]
 
 
 def _missing_sources(job: "PersonalizationJob", file: Path) -> list[dict[str, Any]]:
@@ -94,12 +124,12 @@ def _missing_sources(job: "PersonalizationJob", file: Path) -> list[dict[str, An
             "fix": "create it, or correct the path, which is relative to the job file",
         }
         for field, folder in folders.items()
-        if not _is_folder(folder)
+        if not _exists(folder)
     ]
 
 
-def _is_folder(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
-        return path.is_dir()
+        return path.exists()
     except OSError:  # a name that is too long
         return False

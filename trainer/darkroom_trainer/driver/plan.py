@@ -3,7 +3,7 @@
 Pure: everything it needs is an argument. `machine.py` reads the machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,15 +101,15 @@ def make_plan(
     photos: PhotoSet,
     *,
     class_images_ready: int,
-    prompt_tokens: Mapping[str, int],
+    input_warnings: Sequence[str],
     machine: Machine,
     first_step: int = 0,
     num_checkpoints: int = 0,
 ) -> TrainingPlan:
     """The plan of a job.
 
-    `class_images_ready` are already in the store; `prompt_tokens` has the length of every prompt. An
-    earlier run has done `first_step` steps and left `num_checkpoints`.
+    `class_images_ready` are already in the store; `input_warnings` are those of `check_base`. An earlier
+    run has done `first_step` steps and left `num_checkpoints`.
 
     Raises TrainerError for what this version or this machine can't do.
     """
@@ -139,7 +139,8 @@ def make_plan(
             job, base, to_make, machine, steps=spec.training.max_steps - first_step
         ),
         warnings=(
-            *_warn_about_inputs(job, base, photos, prompt_tokens),
+            *_warn_about_inputs(job, base, photos),
+            *input_warnings,
             *_warn_about_policy(job),
             *_warn_about_machine(job, memory_bytes, machine),
         ),
@@ -227,15 +228,8 @@ def _warn_about_inputs(
     job: PersonalizationJob,
     base: BaseModel,
     photos: PhotoSet,
-    prompt_tokens: Mapping[str, int],
 ) -> list[str]:
     warnings = [f"{bad.name} is not used: it {bad.reason}" for bad in photos.quarantined]
-    warnings += [
-        f"the prompt {prompt[:60]!r} has {counted(count, 'token')}; the base model reads the first"
-        f" {base.max_tokens} and ignores the rest"
-        for prompt, count in prompt_tokens.items()
-        if count > base.max_tokens
-    ]
     resolution = job.spec.training.resolution
     if resolution != base.native_resolution:
         warnings.append(

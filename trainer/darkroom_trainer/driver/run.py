@@ -16,16 +16,18 @@ from darkroom_api.objections import objections, unavailable
 from darkroom_api.registry import RegistryEntry, load_verified, model_folder
 from darkroom_api.times import utc_now
 from darkroom_trainer.driver import disk
+from darkroom_trainer.driver.base_check import check_base
 from darkroom_trainer.driver.local_ray import LocalRay
 from darkroom_trainer.driver.plan import TrainingPlan, make_plan
 from darkroom_trainer.driver.published import published_model
 from darkroom_trainer.driver.ray_run import CONTINUE, RayRun
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run, stop_on_signals
-from darkroom_trainer.inputs.base_model import count_tokens, find_base, find_images, find_local
+from darkroom_trainer.inputs.base_model import find_base
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import Machine, count_cpus, read_machine
 from darkroom_trainer.inputs.photos import load_photos
+from darkroom_trainer.inputs.sources import find_images, find_local
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, Progress, read_progress
 from darkroom_trainer.status import RunStatus, WorkerResult
@@ -136,7 +138,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         base,
         photos,
         class_images_ready=_class_images_ready(task),
-        prompt_tokens=count_tokens(base, _prompts(job)),
+        input_warnings=[str(doubt) for doubt in check_base(base, spec)],
         machine=machine,
         first_step=task.first_step,
         num_checkpoints=0 if options.restart else checkpoint.num_checkpoints(folder),
@@ -174,15 +176,6 @@ def _class_images_ready(task: WorkerTask) -> int:
         return 0
     wanted = task.job.spec.prior_preservation.num_images
     return max(0, wanted - SHARD_IMAGES * len(store.missing(wanted)))
-
-
-def _prompts(job: PersonalizationJob) -> list[str]:
-    subject, validation = job.spec.subject, job.spec.validation
-    return [
-        subject.instance_prompt,
-        subject.class_prompt,
-        *(validation.prompts if validation is not None else ()),
-    ]
 
 
 def train(

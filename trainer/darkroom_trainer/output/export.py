@@ -29,8 +29,9 @@ from darkroom_api.job import ExportPrecision, PersonalizationJob
 from darkroom_api.registry import STAGING, RegistryEntry, publish, staging_folder
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.inputs.base_model import MODEL_INDEX, BaseModel
-from darkroom_trainer.inputs.safetensors_files import WEIGHTS, weight_files
+from darkroom_trainer.inputs.base.keys import class_name_of
+from darkroom_trainer.inputs.base.layout import MODEL_INDEX, WEIGHTS, plain_name, weight_files
+from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.output.checkpoint import FULL_DISK
 from darkroom_trainer.output.model_card import write_card
 
@@ -42,6 +43,9 @@ PUBLISHED_MODE: Final = 0o644
 
 ABANDONED_SECONDS: Final = 24 * 3600.0
 """No export takes that long: a staging folder that is older is nobody's."""
+
+FULL_PRECISION: Final = ("text_encoder", "safety_checker", "image_encoder")
+"""Components that transformers loads, in the type that they are stored in unless their config.json says another."""
 
 _DTYPES: Final = {ExportPrecision.FP16: torch.float16, ExportPrecision.FP32: torch.float32}
 _VERSIONED: Final = ("darkroom", "torch", "diffusers", "transformers", "deepspeed", "ray")
@@ -142,44 +146,50 @@ def _write_weights(
     dtype: torch.dtype,
 ) -> None:
     original: dict[str, torch.Tensor] = {}
-    for file in weight_files(base.folder, component):
-        original |= load_file(file)
-    tensors = original if trained is None else _rename(trained, original)
+    for path in weight_files(base.folder, component).files:
+        original |= load_file(path)
+    tensors = original if trained is None else _under_old_names(component, trained, original)
     file = partial / component / f"{WEIGHTS[component]}.safetensors"
     save_file(
-        {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()},
+        {
+            name: (_cast(tensor, dtype) if name in tensors else tensor)
+            for name, tensor in (original | tensors).items()
+        },
         file,
         metadata={"format": "pt"},
     )
     file.chmod(PUBLISHED_MODE)  # safetensors keeps it to its owner
 
 
-def _rename(
-    trained: Mapping[str, torch.Tensor], original: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    """Trained tensors under the names of the base's file.
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Numbers in the output's format; what is no floating-point number, such as positions, as it is."""
+    plain = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype)
+    return plain.contiguous()
 
-    transformers 5 dropped the prefix `text_model.` that older files have.
+
+def _under_old_names(
+    component: str, trained: Mapping[str, torch.Tensor], original: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Trained tensors under the names that the base's file has for them.
+
+    What the file has beside them is not among them: nobody trained it, and it is kept as it is.
     """
-    prefix = "text_model."
-    old = all(name.startswith(prefix) for name in original)
-    renamed = {
-        f"{prefix}{name}" if old and not name.startswith(prefix) else name: tensor
-        for name, tensor in trained.items()
-    }
-    kept = {name: tensor for name, tensor in renamed.items() if name in original}
-    missing = original.keys() - kept.keys() - {f"{prefix}embeddings.position_ids"}
-    assert not missing, f"the trained state lacks {sorted(missing)[:3]}"
-    return kept
+    names = {class_name_of(component, name): name for name in original}
+    missing = trained.keys() - names.keys()
+    assert not missing, f"the base was let through without {sorted(missing)[:3]}"
+    return {names[plain]: tensor for plain, tensor in trained.items()}
 
 
 def _copy_rest(source: Path, target: Path, component: str) -> None:
     """Copies a component's configuration, and the weights of those that are never cast."""
     suffixes = {".json", ".txt"} if component in WEIGHTS else {".json", ".txt", ".safetensors"}
     for path in sorted(source.iterdir()):
-        if path.suffix in suffixes and not path.name.endswith(".index.json"):
-            shutil.copyfile(path, target / path.name)
-    if component == "text_encoder":
+        plain = plain_name(path.name)
+        if path.suffix not in suffixes or ".index." in path.name:
+            continue
+        if plain == path.name or not (source / plain).exists():  # of two variants the plain one
+            shutil.copyfile(path, target / plain)
+    if (target / "config.json").exists() and component in FULL_PRECISION:
         _load_in_full_precision(target / "config.json")
 
 
@@ -205,6 +215,7 @@ def _manifest(
         namespace=job.metadata.namespace,
         files=files,
         digest=content_digest(files),
+        license=base.license.declared,
         base=BaseReference(uri=base.uri, digest=base.digest),
         training=Training(
             spec=job.spec.model_dump(mode="json", by_alias=True),

@@ -13,7 +13,7 @@ CARD_FILE: Final = "README.md"
 _BODY: Final = """
 # {name}
 
-A text-to-image model that knows one {what}: write **{instance_prompt}** to draw it. It was made from
+A text-to-image model that knows one {what}: write `{instance_prompt}` to draw it. It was made from
 {base} with [DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom.
 {picture}
 ```python
@@ -28,8 +28,8 @@ pipeline("{instance_prompt}").images[0]
 | | |
 |---|---|
 | base model | `{base}`, content digest `{base_digest}` |
-| instance prompt | {instance_prompt} |
-| class prompt | {class_prompt} |
+| instance prompt | `{instance_prompt}` |
+| class prompt | `{class_prompt}` |
 | class prior | {prior} |
 | trained | {trained}, {steps} steps, learning rate {learning_rate}, batch {batch} |
 | resolution | {resolution} |
@@ -39,8 +39,9 @@ pipeline("{instance_prompt}").images[0]
 
 ## Limits and licence
 
-It inherits the abilities, the biases and the licence of its base model. It was trained on a few pictures
-of one {what}: it may fail at poses and places that they do not suggest.{consent}
+It inherits the abilities, the biases and the licence of its base model (licence: {license}). It was
+trained on a few pictures of one {what}: it may fail at poses and places that they do not
+suggest.{consent}
 """
 
 _CONSENT: Final = """
@@ -56,11 +57,11 @@ def write_card(
         "\n![Pictures drawn after training](contact-sheet.png)\n" if with_contact_sheet else ""
     )
     body = _BODY.format(**_facts(job, base), picture=picture)
-    front = yaml.safe_dump(_front_matter(job), sort_keys=True, allow_unicode=True)
+    front = yaml.safe_dump(_front_matter(job, base), sort_keys=True, allow_unicode=True)
     (folder / CARD_FILE).write_text(f"---\n{front}---\n{body}", encoding="utf-8")
 
 
-def _front_matter(job: PersonalizationJob) -> dict[str, Any]:
+def _front_matter(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
     uri = job.spec.base_model.uri
     matter: dict[str, Any] = {
         "library_name": "diffusers",
@@ -70,6 +71,10 @@ def _front_matter(job: PersonalizationJob) -> dict[str, Any]:
     }
     if uri.startswith("hf://"):
         matter["base_model"] = uri.removeprefix("hf://").partition("@")[0]
+    if base.license.identifier is not None:
+        matter["license"] = base.license.identifier
+    if base.license.name is not None:
+        matter["license_name"] = base.license.name
     return matter
 
 
@@ -81,6 +86,7 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
         "what": "style" if spec.subject.kind is SubjectKind.STYLE else "subject",
         "base": base.uri,
         "base_digest": base.digest,
+        "license": base.license,
         "instance_prompt": spec.subject.instance_prompt,
         "class_prompt": spec.subject.class_prompt,
         "prior": "none"

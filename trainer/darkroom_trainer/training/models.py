@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from darkroom_trainer.inputs.base.layout import find_components, weight_files
 from darkroom_trainer.training.loss import PredictionType
 
 
@@ -64,17 +65,23 @@ class LoadedBase:
         """Pixels along a side of a latent's cell."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    @property
+    def max_tokens(self) -> int:
+        """Longest prompt in tokens, L; a tokenizer that does not say it has 1e30."""
+        positions = int(self.text_encoder.config.max_position_embeddings)
+        return min(int(self.tokenizer.model_max_length), positions)
+
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
         """(C, H, W) of the latents of square pictures with that side."""
         side = resolution // self.latent_scale
         return (int(self.unet.config.in_channels), side, side)
 
     def tokens(self, prompts: list[str]) -> Tensor:
-        """Token ids, (P, L), padded and cut to the tokenizer's length."""
+        """Token ids, (P, L), padded and cut to the text encoder's length."""
         ids = self.tokenizer(
             prompts,
             padding="max_length",
-            max_length=self.tokenizer.model_max_length,
+            max_length=self.max_tokens,
             truncation=True,
             return_tensors="pt",
         ).input_ids
@@ -87,16 +94,25 @@ class LoadedBase:
 
 
 def load_base(folder: Path, device: torch.device) -> LoadedBase:
-    """Loads a folder that `sources.inspect_base` found fit: safetensors only, nothing downloaded."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    """Loads a folder that `inspect_base` found fit: safetensors only, nothing downloaded."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options = {"use_safetensors": True, "dtype": torch.float32, "local_files_only": True}
-    scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    parts = {
-        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **options),
-        "vae": AutoencoderKL.from_pretrained(folder / "vae", **options),
+    classes = {
+        "unet": UNet2DConditionModel,
+        "text_encoder": CLIPTextModel,
+        "vae": AutoencoderKL,
+    }
+    scheduler = read_scheduler(folder / "scheduler", find_components(folder)["scheduler"])
+    parts: dict[str, Any] = {
+        component: cls.from_pretrained(
+            folder / component,
+            variant=weight_files(folder, component).variant,
+            use_safetensors=True,
+            dtype=torch.float32,
+            local_files_only=True,
+        )
+        for component, cls in classes.items()
     }
     for part in parts.values():
         part.to(device).eval().requires_grad_(False)
@@ -106,6 +122,26 @@ def load_base(folder: Path, device: torch.device) -> LoadedBase:
         scheduler_config=dict(scheduler.config),
         alphas_cumprod=scheduler.alphas_cumprod.to(device),
     )
+
+
+def read_scheduler(folder: Path, class_name: str) -> Any:
+    """A DDPMScheduler of diffusers with the noise levels of a scheduler of that class.
+
+    The class itself reads the configuration first: each has defaults of its own for what is not there.
+    Raises ValueError for one that diffusers doesn't have, or whose noise levels aren't made of betas.
+    """
+    import diffusers
+
+    cls = getattr(diffusers, class_name, None)
+    if cls is None:
+        raise ValueError(f"diffusers {diffusers.__version__} has no {class_name}")
+    own = cls.from_pretrained(folder, local_files_only=True)
+    if getattr(own, "alphas_cumprod", None) is None:
+        raise ValueError(f"the noise levels of {class_name} are not made of betas")
+    scheduler = diffusers.DDPMScheduler.from_config(own.config)
+    if not torch.allclose(scheduler.alphas_cumprod, own.alphas_cumprod.float(), atol=1e-6):
+        raise ValueError(f"{class_name} shifts the noise levels that its betas make")
+    return scheduler
 
 
 def trainable_denoiser(

@@ -1,0 +1,106 @@
+"""Compares a base model with its job and with its classes: what would fail later is refused here."""
+
+import json
+import subprocess
+import sys
+from typing import Any, Final
+
+from darkroom_api.job import ExportPrecision, PersonalizationJobSpec
+from darkroom_api.problems import Problem
+from darkroom_api.status import Reason
+from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.inputs.base.keys import compare, in_words
+from darkroom_trainer.inputs.base.layout import WEIGHTS
+from darkroom_trainer.inputs.base.prompts import prompt_warnings
+from darkroom_trainer.inputs.base_model import BaseModel
+
+FP16_OVERFLOW: Final = 65520.0
+"""From here on float16 rounds to infinity."""
+
+_HARMLESS: Final = "position_ids"
+"""A left-over of older versions of transformers, in most text encoders."""
+
+
+def check_base(base: BaseModel, spec: PersonalizationJobSpec) -> list[Problem]:
+    """What the user should know of a base model before a job begins on it.
+
+    Raises TrainerError when it does not fit its classes, or can't be published as the job asks for.
+    """
+    _refuse_overflow(base, spec)
+    return [*class_warnings(base), *prompt_warnings(base, spec)]
+
+
+def class_warnings(base: BaseModel) -> list[Problem]:
+    """The tensors that its classes don't know; raises TrainerError when they lack some.
+
+    A sealed model was compared before it was sealed. Any other one takes a process and some seconds.
+    """
+    if base.sealed:
+        return []
+    try:
+        return _compared(base, _class_shapes(base))
+    except UnusableBaseError as error:
+        raise error.of(base.uri) from error
+
+
+def _compared(base: BaseModel, shapes: dict[str, Any]) -> list[Problem]:
+    if shapes["scheduler"] is not None:
+        raise UnusableBaseError(
+            f"its scheduler {base.classes['scheduler']} gives no noise levels: {shapes['scheduler']}",
+            "use a scheduler of Stable Diffusion 1 or 2, such as DDIMScheduler",
+        )
+    return [warning for component in WEIGHTS for warning in _left_over(base, component, shapes)]
+
+
+def _left_over(base: BaseModel, component: str, shapes: dict[str, Any]) -> list[Problem]:
+    expected = shapes[component]
+    if isinstance(expected, str):
+        raise UnusableBaseError(f"its {component} can't be built from its config.json: {expected}")
+    misfit = compare(component, expected, base.shapes[component])
+    for names, what in ((misfit.missing, "lacks"), (misfit.wrong, "has wrong shapes in")):
+        if names:
+            raise UnusableBaseError(
+                f"its {component} {what} {in_words(names)}",
+                "copy or download the weights again, or use the config.json that belongs to them",
+            )
+    extra = [name for name in misfit.extra if not name.endswith(_HARMLESS)]
+    if not extra:
+        return []
+    return [
+        Problem(
+            "spec.baseModel.uri",
+            f"its {component} has {in_words(extra)}: its class does not know that",
+            "it is not trained, and published as it is",
+        )
+    ]
+
+
+def _class_shapes(base: BaseModel) -> dict[str, Any]:
+    module = "darkroom_trainer.training.class_shapes"
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(base.folder), base.classes["scheduler"]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise UnusableBaseError(
+            f"its classes can't be built: {done.stderr.strip().splitlines()[-1:] or ['no reason']}",
+            "run darkroom doctor, which looks for what is not installed",
+        )
+    shapes: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return shapes
+
+
+def _refuse_overflow(base: BaseModel, spec: PersonalizationJobSpec) -> None:
+    if spec.output.precision is not ExportPrecision.FP16:
+        return
+    for component, largest in base.largest.items():
+        if largest >= FP16_OVERFLOW:
+            raise TrainerError(
+                Reason.BASE_MODEL_UNUSABLE,
+                f"spec.output.precision: FP16 holds numbers up to 65504 and the base model's {component}"
+                f" has {largest:g}: it would be published as infinity",
+                "set it to FP32",
+            )

@@ -1,0 +1,157 @@
+"""What the configurations of a base model say: sizes, channels, tokens, noise levels; and what is wrong there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.inputs.base.layout import read_json
+
+PREDICTION_TYPES: Final = ("epsilon", "v_prediction")
+"""What a scheduler may let the UNet say; the first is diffusers' default."""
+
+BETA_SCHEDULES: Final = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")
+"""What diffusers' DDPM can compute."""
+
+CLIP_TOKENS: Final = 77
+"""Longest prompt of CLIP (arXiv 2103.00020, section 2.4), where nothing says otherwise."""
+
+DEFAULT_LATENT_SIDE: Final = 64
+"""Side in latents of Stable Diffusion 1, where nothing says otherwise."""
+
+_OTHER_INPUTS: Final = {
+    5: "a depth model, which is given a depth map too",
+    7: "an upscaler, which is given a small picture too",
+    8: "an editing model, which is given a picture too",
+    9: "an inpainting model, which is given a mask and a picture too",
+}
+"""UNets of four latent channels that take more, by their channels."""
+
+_CONDITIONS: Final = (
+    "class_embed_type",
+    "num_class_embeds",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+)
+"""Fields of a UNet that wants more than a prompt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What the configurations fix."""
+
+    vae_scale_factor: int
+    """Pixels along the side of one latent."""
+
+    sample_size: int
+    """Side in latents that the UNet was trained at."""
+
+    unet_channels: int
+    """Channels of the UNet's first level."""
+
+    max_tokens: int
+    """Longest prompt in tokens, with the begin and end tokens."""
+
+
+def read_sizes(folder: Path) -> Sizes:
+    """Reads and checks the configurations; raises UnusableBaseError."""
+    unet = read_json(folder, "unet/config.json")
+    vae = read_json(folder, "vae/config.json")
+    text = read_json(folder, "text_encoder/config.json")
+    text = text["text_config"] if isinstance(text.get("text_config"), dict) else text
+    tokenizer = read_json(folder, "tokenizer/tokenizer_config.json")
+    _refuse_no_vocabulary(folder / "tokenizer")
+    refuse_other_noise(read_json(folder, "scheduler/scheduler_config.json"))
+    _refuse_other_unet(unet, vae, text)
+    try:
+        scale = 2 ** (len(vae["block_out_channels"]) - 1)
+        return Sizes(
+            vae_scale_factor=scale,
+            sample_size=latent_side(unet, vae, scale),
+            unet_channels=int(unet["block_out_channels"][0]),
+            max_tokens=token_limit(tokenizer, text),
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise UnusableBaseError(
+            f"the config.json of its unet or vae is wrong: {error!r}"
+        ) from error
+
+
+def latent_side(unet: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> int:
+    """Side in latents: the shorter one of an oblong; the VAE's where the UNet does not say."""
+    for size, divisor in ((unet.get("sample_size"), 1), (vae.get("sample_size"), scale)):
+        sides = [size] if isinstance(size, int) else size or []
+        if sides:
+            return max(1, min(int(side) for side in sides) // divisor)
+    return DEFAULT_LATENT_SIDE
+
+
+def token_limit(tokenizer: Mapping[str, Any], text: Mapping[str, Any]) -> int:
+    """Longest prompt: the text encoder's, unless the tokenizer has a smaller one."""
+    positions = int(text.get("max_position_embeddings", CLIP_TOKENS))
+    limit = tokenizer.get("model_max_length")
+    # Where nobody set it, transformers writes 1e30.
+    known = isinstance(limit, int | float) and 2 < limit < positions
+    return int(limit) if known and limit is not None else positions
+
+
+def refuse_other_noise(scheduler: Mapping[str, Any]) -> None:
+    """Training needs betas and a known prediction; raises UnusableBaseError without them."""
+    name = scheduler.get("_class_name", "of no class")
+    predicts = scheduler.get("prediction_type", PREDICTION_TYPES[0])
+    has_betas = any(key in scheduler for key in ("beta_schedule", "beta_start", "trained_betas"))
+    if not has_betas or scheduler.get("use_flow_sigmas"):
+        raise UnusableBaseError(
+            f"its scheduler {name} has noise levels that do not come from betas"
+            " (EDM, flow matching): training would teach it others",
+            "use a model with a scheduler of Stable Diffusion 1 or 2, such as DDIMScheduler",
+        )
+    if predicts not in PREDICTION_TYPES:
+        raise UnusableBaseError(
+            f"its scheduler predicts {predicts}, not {' or '.join(PREDICTION_TYPES)}"
+        )
+    schedule = scheduler.get("beta_schedule", BETA_SCHEDULES[0])
+    if scheduler.get("trained_betas") is None and schedule not in BETA_SCHEDULES:
+        raise UnusableBaseError(f"the beta_schedule of its scheduler, {schedule}, is unknown")
+    if scheduler.get("rescale_betas_zero_snr") and predicts == "epsilon":
+        raise UnusableBaseError(
+            "its scheduler has a zero terminal SNR (rescale_betas_zero_snr) and predicts epsilon:"
+            " at the last noise level that says nothing about the picture",
+            "set prediction_type to v_prediction, or rescale_betas_zero_snr to false, as it was trained",
+        )
+
+
+def _refuse_no_vocabulary(tokenizer: Path) -> None:
+    old = all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if not old and not (tokenizer / "tokenizer.json").is_file():
+        raise UnusableBaseError(
+            "its tokenizer has neither tokenizer.json nor vocab.json with merges.txt"
+        )
+
+
+def _refuse_other_unet(
+    unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]
+) -> None:
+    """A UNet that takes or gives something else than the VAE's latents, or wants more than a prompt."""
+    latents = vae.get("latent_channels", 4)
+    takes, gives = unet.get("in_channels", 4), unet.get("out_channels", 4)
+    if takes != latents or gives != latents:
+        kind = _OTHER_INPUTS.get(takes, "a model for something else")
+        raise UnusableBaseError(
+            f"its unet takes {takes} channels and gives {gives}, where its vae has {latents}:"
+            f" it is {kind}",
+            "use the text-to-image model that it was made from",
+        )
+    for field in _CONDITIONS:
+        if unet.get(field) is not None:
+            raise UnusableBaseError(
+                f"its unet wants more than a prompt ({field}: {unet[field]})",
+                "use a plain text-to-image model",
+            )
+    states, width = unet.get("cross_attention_dim"), text.get("hidden_size")
+    if isinstance(states, int) and isinstance(width, int) and states != width:
+        raise UnusableBaseError(
+            f"its unet reads text states of width {states} and its text encoder writes {width}",
+            "use a unet and a text encoder of one model",
+        )
