@@ -42,9 +42,9 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def hash_folder(
-    folder: Path, read: Callable[[Path], FileEntry] = hash_file
+    folder: Path, read: Callable[[Path], FileEntry] | None = None
 ) -> dict[str, FileEntry]:
-    """Entries of all files below a folder but its manifest; `read` makes one, and may look at the content.
+    """Entries of all files below a folder but its manifest; `read` makes one where it is given.
 
     Raises IntegrityError for symbolic links, which could lead out of the folder.
     """
@@ -54,7 +54,7 @@ def hash_folder(
         if path.is_symlink():
             raise IntegrityError(folder, f"{name} is a symbolic link")
         if path.is_file() and name != MANIFEST_FILE:
-            entries[name] = read(path)
+            entries[name] = read(path) if read is not None else hash_file(path)
     return entries
 
 
@@ -129,7 +129,7 @@ def read_manifest(folder: Path) -> ModelManifest:
         raise IntegrityError(folder, why) from error
 
 
-def verify(folder: Path, read: Callable[[Path], FileEntry] = hash_file) -> ModelManifest:
+def verify(folder: Path, read: Callable[[Path], FileEntry] | None = None) -> ModelManifest:
     """Reads the manifest and compares every file with it; returns it when all of them match.
 
     `read` is as in `hash_folder`. Raises IntegrityError that names the first file that is missing, added, altered or unreadable.

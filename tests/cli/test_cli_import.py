@@ -10,6 +10,12 @@ from darkroom_api.integrity import verify
 from darkroom_api.names import MANIFEST_FILE
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Nothing is kept of what these tests build."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def source(tmp_path):
     """A base model as anybody has it: without a manifest."""

@@ -82,11 +82,30 @@ def publish(folder, job, tmp_path):
     return entry.folder, trained
 
 
-def test_a_process_of_its_own_says_what_the_classes_hold(base, monkeypatch):
+def test_a_process_of_its_own_says_once_what_the_classes_hold(base, tmp_path, monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert class_warnings(inspect_base("file:base", base)) == []
+    monkeypatch.setattr(base_check, "_built_shapes", None)
     change(base / UNET, **{"conv_in.weight": None})
     assert "its unet lacks 1 tensor: conv_in.weight" in refusal(base)
+
+
+def test_the_classes_of_another_configuration_are_built_anew(base, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    built = []
+    monkeypatch.setattr(
+        base_check,
+        "_built_shapes",
+        lambda base: built.append(base) or class_shapes(base.folder) | {"scheduler": None},
+    )
+    for _ in range(2):
+        class_warnings(inspect_base("file:base", base))
+    assert len(built) == 1
+    edit(base / "unet" / "config.json", layers_per_block=2)
+    assert "its unet lacks" in refusal(base)
+    assert len(built) == 2
 
 
 def test_missing_tensors_are_refused_with_the_first_of_them_and_their_number(base):

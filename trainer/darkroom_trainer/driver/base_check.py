@@ -1,10 +1,16 @@
 """Compares a base model with its job and with its classes: what would fail later is refused here."""
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
+from darkroom_api.artifact import json_digest
+from darkroom_api.integrity import write_atomically
 from darkroom_api.job import ExportPrecision, PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
@@ -17,6 +23,14 @@ from darkroom_trainer.inputs.base_model import BaseModel
 
 FP16_OVERFLOW: Final = 65520.0
 """From here on float16 rounds to infinity."""
+
+_CONFIGS: Final = (
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+)
+"""What fixes the shapes, besides the libraries."""
 
 _HARMLESS: Final = "position_ids"
 """A left-over of older versions of transformers, in most text encoders."""
@@ -34,7 +48,8 @@ def check_base(base: BaseModel, spec: PersonalizationJobSpec) -> list[Problem]:
 def class_warnings(base: BaseModel) -> list[Problem]:
     """The tensors that its classes don't know; raises TrainerError when they lack some.
 
-    A sealed model was compared before it was sealed. Any other one takes a process and some seconds.
+    A sealed model was compared before it was sealed. For any other one the classes are built, which takes
+    a process and some seconds, once for each configuration.
     """
     if base.sealed:
         return []
@@ -77,6 +92,27 @@ def _left_over(base: BaseModel, component: str, shapes: dict[str, Any]) -> list[
 
 
 def _class_shapes(base: BaseModel) -> dict[str, Any]:
+    """Shapes of the tensors of its classes, from the user's cache where they were built before."""
+    configs = [(base.folder / name).read_text(encoding="utf-8") for name in _CONFIGS]
+    versions = [version(package) for package in ("diffusers", "transformers")]
+    key = json_digest([configs, base.classes["scheduler"], versions])
+    cached = _cache_folder() / f"{key}.json"
+    with suppress(OSError, ValueError):
+        found: dict[str, Any] = json.loads(cached.read_bytes())
+        return found
+    built = _built_shapes(base)
+    with suppress(OSError):  # a home that can't be written costs the seconds again
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(cached, json.dumps(built).encode())
+    return built
+
+
+def _cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "darkroom" / "class-shapes"
+
+
+def _built_shapes(base: BaseModel) -> dict[str, Any]:
     module = "darkroom_trainer.training.class_shapes"
     done = subprocess.run(
         [sys.executable, "-m", module, str(base.folder), base.classes["scheduler"]],
