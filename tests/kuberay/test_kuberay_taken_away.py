@@ -15,9 +15,8 @@ exhaustive = pytest.mark.exhaustive
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.mark.parametrize(
-    "policy", [pytest.param("Retain", marks=UNPROVEN), pytest.param("Delete", marks=exhaustive)]
-)
+@exhaustive
+@pytest.mark.parametrize("policy", ["Retain", "Delete"])
 def test_a_namespace_goes_away_with_a_job_at_work(node_cluster, place, undisturbed, policy):
     with place(undisturbed[1], deletionPolicy=policy) as (job, volume):
         with held(job, volume, TRAINING):
@@ -88,9 +87,10 @@ def delete_ray_cluster(job):
     delete(job, "raycluster", found["metadata"]["name"])
 
 
-def delete_head_service(job):
-    (found,) = job.cluster.items("services", job.here)
-    delete(job, "service", found["metadata"]["name"])
+def delete_head_services(job):
+    """KubeRay has one of the RayCluster, and one of the RayJob."""
+    for found in job.cluster.items("services", job.here):
+        delete(job, "service", found["metadata"]["name"])
 
 
 def delete_job_file(job):
@@ -105,10 +105,10 @@ def delete_service_account(job):
     ("take", "then_killed"),
     [
         pytest.param(delete_ray_cluster, False, marks=exhaustive),
-        pytest.param(delete_head_service, False, marks=UNPROVEN),
-        pytest.param(delete_job_file, False, marks=UNPROVEN),
-        pytest.param(delete_job_file, True, marks=UNPROVEN),
-        pytest.param(delete_service_account, True, marks=UNPROVEN),
+        pytest.param(delete_head_services, False, marks=UNPROVEN),
+        pytest.param(delete_job_file, False, marks=exhaustive),
+        pytest.param(delete_job_file, True, marks=exhaustive),
+        pytest.param(delete_service_account, True, marks=exhaustive),
     ],
 )
 def test_a_job_whose_object_somebody_deletes_goes_on_and_loses_nothing(
@@ -131,7 +131,7 @@ def kill_worker(job):
     job.cluster.kubectl("delete", "pod", job.pod("worker"), job.here, *now)
 
 
-@UNPROVEN
+@exhaustive
 def test_a_job_whose_claim_somebody_deletes_says_so_and_goes_on_when_it_is_back(place, undisturbed):
     digest, class_images = undisturbed
     with place(class_images) as (job, volume):

@@ -203,6 +203,8 @@ RULES: Final = (
         r"ray head.*(killed|died|lost)",
         r"job.* not found.*head",
         r"rpc_code: 14",
+        # The driver, which is on the head, was killed: mostly by the kernel, at the head's memory limit.
+        r"entrypoint command failed with exit code 137",
     ),
     _rule(
         Reason.WORKER_DIED,

@@ -206,6 +206,12 @@ def _nothing_happens(job: ClusterJob) -> bool:
     return True
 
 
+def _no_head_runs(job: ClusterJob) -> bool:
+    """KubeRay makes new pods of the same attempt at once, which find no node."""
+    heads = job.pods("darkroom.dev/role=head")
+    return not any(pod["status"]["phase"] == "Running" for pod in heads)
+
+
 def _is_told_of_the_disk(job: ClusterJob) -> bool:
     return re.search(FULL, job.words()) is not None
 
@@ -225,16 +231,30 @@ DISTURBANCES = (
     Disturbance("delete", _delete, reasons=_PREEMPTED, words=SAVED, graceful=True),
     Disturbance("forced delete", _force_delete, reasons=_WORKER | _HEAD | _PREEMPTED, words=DIED),
     Disturbance("eviction", _evict, reasons=_PREEMPTED, words=EVICTED, graceful=True),
-    Disturbance("drain", _drain, reasons=_PREEMPTED, words=EVICTED, graceful=True),
+    Disturbance(
+        "drain",
+        _drain,
+        has_struck=_no_head_runs,
+        reasons=_PREEMPTED,
+        words=EVICTED,
+        graceful=True,
+    ),
     Disturbance(
         "taint",
         _taint,
         _NODE,
         reasons=_PREEMPTED | {"NodeLost"},
+        has_struck=_no_head_runs,
         words="DeletionByTaintManager",
         graceful=True,
     ),
-    Disturbance("memory limit", _starve, reasons=frozenset({"HostOutOfMemory"}), words="OOMKilled"),
+    # Without OOMKilled where the kernel ends one process alone (cgroups of version 1): the driver, on the head.
+    Disturbance(
+        "memory limit",
+        _starve,
+        reasons=_HEAD | {"HostOutOfMemory"},
+        words="OOMKilled|exit code 137",
+    ),
     Disturbance("kill", _kill_container, reasons=_WORKER | _HEAD, words=DIED),
     Disturbance("shim's kill", _kill_shim, reasons=_WORKER | _HEAD, words=DIED),
     Disturbance("kubelet's restart", _restart_kubelet, _NODE, has_struck=_nothing_happens),
