@@ -249,6 +249,24 @@ def test_of_any_scheduler_the_noise_levels_are_taken_or_it_is_refused(cls, base)
     assert torch.equal(taken.alphas_cumprod, own.alphas_cumprod)
 
 
+def test_what_an_old_configuration_leaves_out_is_the_default_of_its_own_class(base):
+    own = diffusers.LCMScheduler()
+    old = {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "beta_schedule": "linear"}
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(old))
+    taken = read_scheduler(base / "scheduler", "LCMScheduler")
+    assert taken.config.beta_start == own.config.beta_start == 0.00085
+
+
+def test_betas_of_another_number_than_timesteps_are_refused(base):
+    edit(base / "scheduler" / "scheduler_config.json", trained_betas=[0.001] * 10)
+    assert "it has another number of betas than num_train_timesteps says" in refusal(base)
+
+
+def test_a_sample_size_that_is_no_number_is_refused(base):
+    edit(base / "unet" / "config.json", sample_size="64")
+    assert "sample_size is '64', neither a number nor two" in refusal(base)
+
+
 def test_classes_may_be_named_as_any_version_of_transformers_does(base):
     edit(
         base / "model_index.json",
@@ -406,6 +424,11 @@ def test_names_of_the_vae_s_attention_from_before_diffusers_0_15_are_known(base)
     save_file(tensors, file)
     assert any(".proj_attn." in name for name in load_file(file))
     assert class_warnings(inspect_base("file:base", base)) == []
+
+
+def test_a_clone_without_git_lfs_is_told_as_that(base):
+    (base / UNET).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert "is a pointer of Git LFS and not the file: run git lfs pull" in refusal(base)
 
 
 def test_a_folder_that_is_not_there_and_a_single_file_are_told_apart(base, tmp_path):

@@ -1,8 +1,13 @@
 """What the base model makes of a job's words: prompts that are cut, identifiers with a meaning."""
 
+import shutil
+
 import pytest
+from transformers import CLIPTokenizer
 
 from darkroom_api.builtin import builtin_folder
+from darkroom_api.names import MANIFEST_FILE
+from darkroom_trainer.inputs.base.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.prompts import WordReader, prompt_warnings
 from darkroom_trainer.inputs.base_model import inspect_base
 
@@ -54,6 +59,19 @@ def test_a_class_noun_that_the_tokenizer_splits_is_warned_about(warnings_of):
     (warning,) = warnings_of(classNoun="labradoodle")
     assert warning.startswith("spec.subject.classNoun: labradoodle is no word to the base model")
     assert warning.endswith("; a common word for it works better")
+
+
+def test_a_token_without_an_embedding_is_refused(tiny_base, make_job, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    (base / MANIFEST_FILE).unlink()
+    tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
+    tokenizer.add_tokens(["<sks>"])
+    tokenizer.save_pretrained(base / "tokenizer")
+    spec = make_job(tmp_path, subject={"identifier": "<sks>"}).spec
+    with pytest.raises(
+        UnusableBaseError, match="makes <sks> of 'a photo of <sks> dog' token number 74"
+    ):
+        prompt_warnings(inspect_base("file:base", base), spec)
 
 
 def test_a_prompt_that_is_cut_says_whether_the_identifier_was_in_the_rest(warnings_of):

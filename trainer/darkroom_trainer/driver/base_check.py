@@ -42,7 +42,10 @@ def check_base(base: BaseModel, spec: PersonalizationJobSpec) -> list[Problem]:
     Raises TrainerError when it does not fit its classes, or can't be published as the job asks for.
     """
     _refuse_overflow(base, spec)
-    return [*class_warnings(base), *prompt_warnings(base, spec)]
+    try:
+        return [*class_warnings(base), *prompt_warnings(base, spec)]
+    except UnusableBaseError as error:
+        raise error.of(base.uri) from error
 
 
 def class_warnings(base: BaseModel) -> list[Problem]:

@@ -13,7 +13,7 @@ from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.inputs.base.configs import Sizes, read_sizes
 from darkroom_trainer.inputs.base.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.hub import download
-from darkroom_trainer.inputs.base.keys import in_words
+from darkroom_trainer.inputs.base.keys import WORD_EMBEDDINGS, class_name_of, in_words
 from darkroom_trainer.inputs.base.layout import (
     MODEL_FILES,
     WEIGHTS,
@@ -70,6 +70,13 @@ class BaseModel(Sizes):
     def components(self) -> tuple[str, ...]:
         """Subfolders that belong to it; the optional ones only where present."""
         return tuple(self.classes)
+
+    @property
+    def embedding_rows(self) -> int:
+        """Tokens that its text encoder has an embedding for."""
+        shapes = self.shapes["text_encoder"]
+        names = {class_name_of("text_encoder", name): name for name in shapes}
+        return shapes[names[WORD_EMBEDDINGS]][0]
 
     @property
     def native_resolution(self) -> int:

@@ -138,7 +138,13 @@ def read_scheduler(folder: Path, class_name: str) -> Any:
     own = cls.from_pretrained(folder, local_files_only=True)
     if getattr(own, "alphas_cumprod", None) is None:
         raise ValueError(f"the noise levels of {class_name} are not made of betas")
-    scheduler = diffusers.DDPMScheduler.from_config(own.config)
+    config = dict(own.config)
+    config.pop("_use_default_values", None)  # its defaults count, not those of DDPM
+    scheduler = diffusers.DDPMScheduler.from_config(config)
+    if len(scheduler.alphas_cumprod) != own.config.num_train_timesteps:
+        raise ValueError("it has another number of betas than num_train_timesteps says")
+    if not torch.isfinite(scheduler.alphas_cumprod).all():
+        raise ValueError("its betas make noise levels that are not finite")
     if not torch.allclose(scheduler.alphas_cumprod, own.alphas_cumprod.float(), atol=1e-6):
         raise ValueError(f"{class_name} shifts the noise levels that its betas make")
     return scheduler

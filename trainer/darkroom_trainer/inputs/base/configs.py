@@ -81,9 +81,11 @@ def read_sizes(folder: Path) -> Sizes:
 def latent_side(unet: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> int:
     """Side in latents: the shorter one of an oblong; the VAE's where the UNet does not say."""
     for size, divisor in ((unet.get("sample_size"), 1), (vae.get("sample_size"), scale)):
-        sides = [size] if isinstance(size, int) else size or []
-        if sides:
-            return max(1, min(int(side) for side in sides) // divisor)
+        sides = size if isinstance(size, list | tuple) else [size]
+        if size and all(isinstance(side, int) for side in sides):
+            return max(1, min(sides) // divisor)
+        if size:
+            raise ValueError(f"sample_size is {size!r}, neither a number nor two")
     return DEFAULT_LATENT_SIDE
 
 

@@ -16,6 +16,9 @@ SHOWN: Final = 3
 TEXT_PREFIX: Final = "text_model."
 """What transformers before version 5 put before the names of a CLIP text encoder."""
 
+WORD_EMBEDDINGS: Final = "embeddings.token_embedding.weight"
+"""The text encoder's embeddings of tokens, (tokens, width)."""
+
 _OLD_ATTENTION: Final = (
     (re.compile(r"\.query\."), ".to_q."),
     (re.compile(r"\.key\."), ".to_k."),

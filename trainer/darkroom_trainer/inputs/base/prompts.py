@@ -9,7 +9,8 @@ import numpy as np
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.words import counted
-from darkroom_trainer.inputs.base.keys import class_name_of
+from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.inputs.base.keys import WORD_EMBEDDINGS, class_name_of
 from darkroom_trainer.inputs.base.layout import weight_files
 from darkroom_trainer.inputs.base.tensors import read_header, read_rows
 from darkroom_trainer.inputs.base_model import BaseModel
@@ -98,7 +99,7 @@ class WordReader:
         """The token embeddings, (tokens, width): that tensor alone is read."""
         for file in weight_files(self._base.folder, "text_encoder").files:
             for name, tensor in read_header(file).items():
-                if class_name_of("text_encoder", name) == "embeddings.token_embedding.weight":
+                if class_name_of("text_encoder", name) == WORD_EMBEDDINGS:
                     return read_rows(file, tensor)
         raise AssertionError("a text encoder without token embeddings was let through")
 
@@ -110,11 +111,15 @@ def count_tokens(base: BaseModel, prompts: Iterable[str]) -> dict[str, int]:
 
 
 def prompt_warnings(base: BaseModel, spec: PersonalizationJobSpec) -> list[Problem]:
-    """What is doubtful about the words of a job, given how its base model reads them."""
+    """What is doubtful about the words of a job, given how its base model reads them.
+
+    Raises UnusableBaseError when its tokenizer knows tokens that its text encoder has no embedding for.
+    """
     reader, subject = WordReader(base), spec.subject
     identifier, noun = reader.word(subject.identifier), reader.word(subject.class_noun)
     unknown = _unknown_words(reader, subject.class_noun)
     prompts = _prompts(spec)
+    _refuse_unknown_tokens(base, reader, prompts)
     cut = (_cut(reader, prompt, prompts[prompt], identifier, base.max_tokens) for prompt in prompts)
     return [
         *_meanings(reader, subject.identifier, identifier, [] if unknown else noun),
@@ -131,6 +136,18 @@ def _prompts(spec: PersonalizationJobSpec) -> dict[str, str]:
         spec.subject.instance_prompt: "spec.subject.identifier",
         spec.subject.class_prompt: "spec.subject.classNoun",
     }
+
+
+def _refuse_unknown_tokens(base: BaseModel, reader: WordReader, prompts: Iterable[str]) -> None:
+    """Where tokens were added for a textual inversion, the embeddings may be those from before."""
+    rows = base.embedding_rows
+    for prompt in prompts:
+        if beyond := [number for number in reader.prompt(prompt) if number >= rows]:
+            raise UnusableBaseError(
+                f"its tokenizer makes {reader.piece(beyond[0])} of {prompt[:60]!r} token number"
+                f" {beyond[0]}, and its text encoder has embeddings of {rows} tokens",
+                "use a tokenizer and a text encoder of one model",
+            )
 
 
 def _cut(

@@ -21,6 +21,10 @@ MAX_HEADER_BYTES: Final = 100_000_000
 """As safetensors itself bounds it."""
 
 
+GIT_LFS: Final = b"version "
+"""How a file begins that a clone without Git LFS has in the place of a large one."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor, as the header describes it."""
@@ -131,6 +135,8 @@ def _parse_header(file: IO[bytes], path: Path) -> dict[str, TensorInfo]:
     """Leaves the file at its first tensor."""
     size_bytes = path.stat().st_size
     first = file.read(8)
+    if first == GIT_LFS:
+        raise ValueError(f"{path.name} is a pointer of Git LFS and not the file: run git lfs pull")
     length = struct.unpack("<Q", first)[0] if len(first) == 8 else MAX_HEADER_BYTES + 1
     if length > min(size_bytes, MAX_HEADER_BYTES):
         raise ValueError(f"{path.name} is cut off")
