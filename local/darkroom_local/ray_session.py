@@ -4,7 +4,6 @@ Everything that Ray lets us bind listens on loopback; a token that only this use
 besides. Signals are for the owner alone. When the owner ends, well or not, Ray ends within a second.
 """
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ import psutil
 from darkroom_local import keeper
 from darkroom_local.environment import DEFAULTS, SPIN_ENV, closed_to_others, environment
 from darkroom_local.folders import Folder, locked_folder
+from darkroom_local.load import busy
 from darkroom_local.stop_signals import signals_held
 from darkroom_local.words import plain
 
@@ -147,14 +147,8 @@ def _start_keeper(folder: Folder) -> subprocess.Popen[bytes]:
 
 def _why(error: Exception, folder: Folder) -> str:
     """What is told of a Ray that did not start, in a line."""
-    load, _, _ = os.getloadavg()
-    cause = plain(error).splitlines()[0].rstrip(".")
-    busy = (
-        f"; the machine is busy (load {load:.0f})"
-        if load > len(psutil.Process().cpu_affinity())
-        else ""
-    )
-    return f"{cause}{busy} (Ray's logs: {folder.kept_logs})"
+    said = [plain(error).splitlines()[0].rstrip("."), busy()]
+    return f"{'; '.join(filter(None, said))} (Ray's logs: {folder.kept_logs})"
 
 
 def _lives(process: psutil.Process) -> bool:

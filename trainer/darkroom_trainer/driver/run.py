@@ -15,6 +15,7 @@ from darkroom_api.job import PersonalizationJob, PersonalizationJobSpec
 from darkroom_api.objections import objections, unavailable
 from darkroom_api.registry import RegistryEntry, load_verified, model_folder
 from darkroom_api.times import utc_now
+from darkroom_local.load import busy
 from darkroom_trainer.driver import disk
 from darkroom_trainer.driver.base_check import check_base
 from darkroom_trainer.driver.local_ray import LocalRay
@@ -25,7 +26,7 @@ from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.inputs.base_model import find_base
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
-from darkroom_trainer.inputs.machine import Machine, count_cpus, read_machine
+from darkroom_trainer.inputs.machine import Machine, read_machine
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.inputs.sources import find_images, find_local
 from darkroom_trainer.output import checkpoint
@@ -149,18 +150,14 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         plan=plan,
         resumed_from=found.state.step if found is not None else None,
         published=published_model(task, plan),
-        warnings=(*plan.warnings, *torn, *_busy(options, os.getloadavg()[0])),
+        warnings=(*plan.warnings, *torn, *_busy(options)),
     )
 
 
-def _busy(options: RunOptions, load: float) -> list[str]:
-    """What is worth knowing of a machine that has more to do than cores; of a cluster's nothing is known."""
-    cores = count_cpus()
-    if options.workers_machine is not None or load <= cores:
-        return []
-    return [
-        f"the machine is busy (load {load:.0f} on {cores} cores): training takes longer than planned"
-    ]
+def _busy(options: RunOptions) -> list[str]:
+    """What is worth knowing of this machine; of a cluster's nothing is known."""
+    said = busy() if options.workers_machine is None else None
+    return [] if said is None else [f"{said}: training takes longer than planned"]
 
 
 def _refuse_hopeless(spec: PersonalizationJobSpec, options: RunOptions) -> None:
