@@ -25,6 +25,13 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def quiet_libraries() -> None:
+    """Before they are imported, and for processes below this one: their remarks and bars would tear ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
 def say(text: str) -> None:
     """Prints lines of a result."""
     print(text, flush=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -125,10 +126,10 @@ def _folder(option: str, folder: Path | None, builtin: str) -> Path:
     if not found.is_dir():
         raise ServingError(f"{option}: there is no folder {found}; check the path")
     if not (found / MANIFEST_FILE).exists():
-        name = found.resolve().name
+        name = re.sub(r"[^A-Za-z0-9]+", "-", found.resolve().name).strip("-") or "mine"
         raise ServingError(
             f"{option}: {found} is not sealed; import it once with: darkroom import {shlex.quote(str(found))}"
-            f" {shlex.quote(name)}, and give {option} bases/{shlex.quote(name)}"
+            f" {name}, and give {option} bases/{name}"
         )
     try:
         read_manifest(found)

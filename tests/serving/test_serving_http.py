@@ -296,7 +296,7 @@ def test_a_base_that_nobody_sealed_is_refused_with_the_command_that_seals_it(tmp
     plain = tmp_path / "my model"
     plain.mkdir()
     settings = ServingSettings(registry=tmp_path, port=free_port(), base=plain)
-    fix = f"darkroom import '{plain}' 'my model', and give --base bases/'my model'"
+    fix = f"darkroom import '{plain}' my-model, and give --base bases/my-model"
     with pytest.raises(ServingError) as caught:
         serve(settings, print)
     assert str(caught.value) == f"--base: {plain} is not sealed; import it once with: {fix}"

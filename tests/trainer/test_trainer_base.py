@@ -376,8 +376,8 @@ def test_a_zero_terminal_snr_with_epsilon_is_refused(base):
             "other (tiny-non-commercial): forbids commercial use",
         ),
         ("license: other", "other: unknown to the Hub, read it"),
-        ("tags: [a, b]", "unknown: its README.md names none"),
-        ("license: [", "unknown: its README.md names none"),
+        ("tags: [a, b]", "unknown: no model card names one"),
+        ("license: [", "unknown: no model card names one"),
     ],
 )
 def test_the_licence_is_that_of_the_model_card(base, front_matter, words):

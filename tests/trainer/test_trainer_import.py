@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from darkroom_api.artifact import ArtifactKind
+from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import read_manifest, verify
 from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.driver import base_check
@@ -265,6 +266,11 @@ def test_a_damaged_source_leaves_nothing_behind(base, bring, tmp_path):
     save_file(tensors | {"conv_out.bias": torch.full((4,), float("nan"))}, base / UNET)
     assert "the weights of its unet are not finite" in refusal(bring, base)
     assert list((tmp_path / "bases").iterdir()) == []
+
+
+def test_a_sealed_source_keeps_the_licence_of_its_manifest(bring):
+    done = bring(builtin_folder("miniature"))
+    assert read_manifest(done.folder).license == "apache-2.0"
 
 
 def test_a_sealed_source_that_was_altered_is_refused(tiny_base, bring, tmp_path):

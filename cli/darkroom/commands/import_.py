@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from darkroom.console import complain, print_json, rich_console, say
+from darkroom.console import complain, print_json, quiet_libraries, rich_console, say
 from darkroom.errors import CommandError
 from darkroom.options import JsonOption, examples
 
@@ -52,6 +52,7 @@ def import_model(
     variant, shards, single files of the original layout, and ViT classifiers. Nothing is downloaded.
     Checks every tensor against its class; a folder appears only when it is whole.
     """
+    quiet_libraries()
     from darkroom_trainer.importing.bring import plan_import, run_import
 
     plan = plan_import(

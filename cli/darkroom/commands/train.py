@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from darkroom.console import complain, print_json, rich_console, say
+from darkroom.console import complain, print_json, quiet_libraries, rich_console, say
 from darkroom.options import examples
 from darkroom_api.names import WORK_DIR, WORK_DIR_ENV
 
@@ -52,7 +52,7 @@ def train(
     by Ctrl-C, SIGTERM or a closed terminal it saves a checkpoint (exit code 130, 143 or 129); the same
     command continues.
     """
-    _quiet_libraries()
+    quiet_libraries()
     from darkroom_api.load import load_job
     from darkroom_trainer.driver import run
 
@@ -85,13 +85,6 @@ def _again(file: Path, work_dir: Path) -> str:
     if work_dir != Path(os.environ.get(WORK_DIR_ENV) or WORK_DIR):
         words += ["--work-dir", str(work_dir)]
     return shlex.join(words)
-
-
-def _quiet_libraries() -> None:
-    """Workers inherit this: their libraries' remarks and bars would tear ours."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 
 
 def _fan_out(listeners: list[Callable[["Progress"], None]]) -> Callable[["Progress"], None]:

@@ -68,12 +68,11 @@ def recognise(path: Path, *, allow_pickle: bool) -> Source:
         return _recognise_file(path, allow_pickle=allow_pickle)
     folder = _snapshot(path)
     with explained(path):
-        if (folder / MANIFEST_FILE).exists():
-            verify(folder)
+        found = _license(folder)
         if (folder / MODEL_INDEX).exists():
-            return _base(folder)
+            return _base(folder, found)
         if (folder / "config.json").exists():
-            return _classifier(folder)
+            return _classifier(folder, found)
     raise refusal(
         path,
         f"it has neither {MODEL_INDEX} (a base model) nor config.json (a classifier)",
@@ -117,7 +116,14 @@ def _cards(folder: Path) -> list[Path]:
     ]
 
 
-def _base(folder: Path) -> Source:
+def _license(folder: Path) -> License:
+    """What its manifest says where it is sealed, which is verified, or else its model card."""
+    if (folder / MANIFEST_FILE).exists():
+        return License.of(verify(folder).license)
+    return read_license(folder)
+
+
+def _base(folder: Path, found: License) -> Source:
     find_components(folder)
     read_sizes(folder)
     size_bytes = sum(path.stat().st_size for path in base_files(folder).values())
@@ -125,11 +131,11 @@ def _base(folder: Path) -> Source:
         kind=SourceKind.BASE_FOLDER,
         path=folder,
         size_bytes=size_bytes,
-        license=read_license(folder),
+        license=found,
     )
 
 
-def _classifier(folder: Path) -> Source:
+def _classifier(folder: Path, found: License) -> Source:
     architectures = read_json(folder, "config.json").get("architectures") or ["no architecture"]
     if architectures != [CLASSIFIER]:
         raise refusal(
@@ -146,7 +152,7 @@ def _classifier(folder: Path) -> Source:
         kind=SourceKind.CLASSIFIER,
         path=folder,
         size_bytes=sum(path.stat().st_size for path in files.values()),
-        license=read_license(folder),
+        license=found,
     )
 
 

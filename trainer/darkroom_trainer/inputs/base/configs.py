@@ -83,7 +83,7 @@ def latent_side(unet: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> 
     for size, divisor in ((unet.get("sample_size"), 1), (vae.get("sample_size"), scale)):
         sides = size if isinstance(size, list | tuple) else [size]
         if size and all(isinstance(side, int) for side in sides):
-            return max(1, min(sides) // divisor)
+            return max(1, int(min(sides)) // divisor)
         if size:
             raise ValueError(f"sample_size is {size!r}, neither a number nor two")
     return DEFAULT_LATENT_SIDE

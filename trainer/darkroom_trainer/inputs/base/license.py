@@ -42,7 +42,7 @@ class License:
 
     def __str__(self) -> str:
         if self.identifier is None:
-            return f"unknown: its {CARD} names none"
+            return "unknown: no model card names one"
         named = str(self.declared)
         if self.forbids_commerce:
             return f"{named}: forbids commercial use"

@@ -110,15 +110,17 @@ def count_tokens(base: BaseModel, prompts: Iterable[str]) -> dict[str, int]:
     return {prompt: len(reader.prompt(prompt)) for prompt in prompts}
 
 
-def prompt_warnings(base: BaseModel, spec: PersonalizationJobSpec) -> list[Problem]:
-    """What is doubtful about the words of a job, given how its base model reads them.
+def prompt_warnings(
+    base: BaseModel, spec: PersonalizationJobSpec, captions: Sequence[str] = ()
+) -> list[Problem]:
+    """What is doubtful about the words of a job and the captions of its photos, as its base model reads them.
 
     Raises UnusableBaseError when its tokenizer knows tokens that its text encoder has no embedding for.
     """
     reader, subject = WordReader(base), spec.subject
     identifier, noun = reader.word(subject.identifier), reader.word(subject.class_noun)
     unknown = _unknown_words(reader, subject.class_noun)
-    prompts = _prompts(spec)
+    prompts = dict.fromkeys(captions, "spec.subject.images") | _prompts(spec)
     _refuse_unknown_tokens(base, reader, prompts)
     cut = (_cut(reader, prompt, prompts[prompt], identifier, base.max_tokens) for prompt in prompts)
     return [
