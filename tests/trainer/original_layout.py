@@ -5,6 +5,8 @@ After diffusers' scripts/convert_diffusers_to_original_stable_diffusion.py, for 
 
 import re
 
+import torch
+
 RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -22,6 +24,42 @@ OUTER = {
 }
 ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 BLOCK = re.compile(r"(down|up|mid)_blocks?\.(?:(\d+)\.)?(\w+)\.(\d+)\.(.*)")
+
+
+OPEN_CLIP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm": "ln_final",
+    "encoder.layers": "transformer.resblocks",
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+def as_version_2(state):
+    """The same with the text encoder's tensors under OpenCLIP's names, its three projections in one."""
+    prefix = "cond_stage_model.transformer.text_model."
+    text = {name.removeprefix(prefix): one for name, one in state.items() if prefix in name}
+    renamed = {}
+    for name, tensor in text.items():
+        for new, old in OPEN_CLIP.items():
+            name = name.replace(new, old)
+        if ".self_attn.q_proj." in name:
+            parts = [text[key] for key in (_projection(name, part) for part in "qkv")]
+            name = name.replace(".self_attn.q_proj.", ".attn.in_proj_")
+            tensor = torch.cat(parts).contiguous()
+        if ".self_attn." not in name:
+            renamed[f"cond_stage_model.model.{name}"] = tensor
+    rest = {name: tensor for name, tensor in state.items() if prefix not in name}
+    return rest | renamed | {"cond_stage_model.model.logit_scale": torch.tensor(4.6)}
+
+
+def _projection(name, part):
+    layer, leaf = re.search(r"resblocks\.(\d+)\..*\.(\w+)$", name).groups()
+    return f"encoder.layers.{layer}.self_attn.{part}_proj.{leaf}"
 
 
 def original_state(pipeline):

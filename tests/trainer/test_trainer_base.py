@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.driver import base_check
@@ -185,6 +187,32 @@ def test_a_repository_with_only_a_variant_is_read_and_published_without_it(
     assert not list(published.rglob("*fp16*"))
     again = StableDiffusionPipeline.from_pretrained(published, use_safetensors=True)
     assert torch.equal(again.unet.conv_in.weight, pipeline.unet.conv_in.weight.float() + 0.5)
+
+
+def test_a_safety_checker_in_half_precision_is_published_so_that_a_plain_pipeline_draws(
+    pipeline, make_job, tmp_path
+):
+    vision = {
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "projection_dim": 16,
+    }
+    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16))
+    checker.concept_embeds_weights.data.fill_(2.0)  # nothing is that alike
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    size = {"height": 32, "width": 32}
+    pipeline.register_modules(
+        safety_checker=checker, feature_extractor=CLIPImageProcessor(size=size, crop_size=size)
+    )
+    pipeline.to(dtype=torch.float16).save_pretrained(tmp_path / "half", variant="fp16")
+    published, _ = publish(tmp_path / "half", make_job(tmp_path), tmp_path)
+    again = StableDiffusionPipeline.from_pretrained(published, use_safetensors=True)
+    drawn = again("a dog", num_inference_steps=1)
+    assert drawn.nsfw_content_detected == [False]
 
 
 def as_cache(folder, cache):

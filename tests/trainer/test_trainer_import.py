@@ -145,6 +145,15 @@ def test_a_single_file_becomes_a_folder_with_equal_tensors(
     assert again("a dog", num_inference_steps=1).images[0].size == (32, 32)
 
 
+def test_a_single_file_of_version_2_has_its_text_encoder_converted(
+    base, bring, pipeline, original_state, load_script, tmp_path
+):
+    as_version_2 = load_script("tests/trainer/original_layout.py").as_version_2
+    file = tmp_path / "two.safetensors"
+    save_file(as_version_2(original_state(pipeline)), file)
+    assert_same_weights(bring(file, configs=base).folder, pipeline)
+
+
 def test_missing_tensors_of_a_single_file_are_listed(
     base, bring, pipeline, original_state, tmp_path
 ):
