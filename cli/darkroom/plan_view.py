@@ -1,6 +1,6 @@
 """Shows what a run will do, before it does it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
@@ -8,6 +8,9 @@ from darkroom_api.words import counted
 
 if TYPE_CHECKING:
     from darkroom_trainer.driver.run import Prepared
+
+SHOWN_CAPTIONS: Final = 20
+"""Most prompts of photos that the plan shows; `--json` has all."""
 
 
 def plan_table(prepared: "Prepared") -> Table:
@@ -27,6 +30,8 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
     return {
         "license": prepared.task.base.license.declared,
         "photos": list(plan.photos),
+        "captions": dict(plan.captions),
+        "repeats": dict(plan.repeats),
         "quarantined": [{"name": bad.name, "reason": bad.reason} for bad in plan.quarantined],
         "steps": plan.steps,
         "steps_left": plan.steps_left,
@@ -71,7 +76,7 @@ def _facts(prepared: "Prepared") -> dict[str, str]:
         "subject": f'"{subject.instance_prompt}"',
         "base model": f"{task.base.uri} ({task.base.digest[:12]})",
         "licence": str(task.base.license),
-        "photos": f"{len(plan.photos)} kept, {len(plan.quarantined)} set aside",
+        "photos": _photos(prepared),
         "class images": _class_images(prepared),
         "steps": _steps(prepared),
         "workers": f"{plan.world_size} on {plan.device}, {plan.precision.value},"
@@ -86,6 +91,24 @@ def _facts(prepared: "Prepared") -> dict[str, str]:
     if prepared.warnings:
         facts["mind"] = "\n".join(f"- {warning}" for warning in prepared.warnings)
     return facts
+
+
+def _photos(prepared: "Prepared") -> str:
+    plan = prepared.plan
+    lines = [f"{len(plan.photos)} kept, {len(plan.quarantined)} set aside"]
+    if plan.captions:
+        lines[0] += f"; {len(plan.captions)} with words of their own:"
+    for prompt in dict.fromkeys(plan.captions.values()):
+        names = [name for name in plan.captions if plan.captions[name] == prompt]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f'- {names[0]}{more}: "{prompt}"')
+    shown = lines[: 1 + SHOWN_CAPTIONS]
+    if len(lines) > len(shown):
+        shown.append(f"- and {len(lines) - len(shown)} more")
+    if plan.repeats:
+        repeated = sum(plan.repeats.values()) + len(plan.photos) - len(plan.repeats)
+        shown.append(f"drawn by their repeats, {repeated} in a round")
+    return "\n".join(shown)
 
 
 def _class_images(prepared: "Prepared") -> str:

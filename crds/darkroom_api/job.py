@@ -4,6 +4,7 @@ The models are the single source: `crd.py` renders the CustomResourceDefinition 
 reference from them. Cross-field rules live in `rules.py`, once for pydantic and once as CEL.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -168,6 +169,21 @@ class Subject(ApiModel):
         if self.kind is SubjectKind.STYLE:
             return f"a photo of a {self.class_noun} in the style of {self.identifier}"
         return f"a photo of {self.identifier} {self.class_noun}"
+
+    def photo_prompt(self, caption: str | None) -> str:
+        """The prompt of a photo: its caption, or the instance prompt where it has none.
+
+        `[identifier]` in a caption stands for the identifier. One without the identifier has the
+        subject's words put to it, since a prompt without them would teach nothing about the subject.
+        """
+        if caption is None:
+            return self.instance_prompt
+        caption = caption.replace("[identifier]", self.identifier)
+        if re.search(rf"(?<!\w){re.escape(self.identifier)}(?!\w)", caption, re.IGNORECASE):
+            return caption
+        if self.kind is SubjectKind.STYLE:
+            return f"{caption}, in the style of {self.identifier}"
+        return f"{self.identifier} {self.class_noun}, {caption}"
 
     @property
     def class_prompt(self) -> str:

@@ -144,6 +144,7 @@ class Reason(StrEnum):
     TOO_FEW_PHOTOS = "TooFewPhotos", True, "give at least 3 pictures that can be read"
     TOO_MANY_PHOTOS = "TooManyPhotos", True, "give fewer pictures: the best 5 to 20"
     PHOTOS_UNREADABLE = "PhotosUnreadable", True, "replace the pictures that the message names"
+    CAPTIONS_UNUSABLE = "CaptionsUnusable", True, "correct the captions that the message names"
     BASE_MODEL_UNREACHABLE = "BaseModelUnreachable", True, "correct baseModel.uri"
     BASE_MODEL_UNUSABLE = "BaseModelUnusable", True, "use a complete model in safetensors"
     INVALID_RESOLUTION = "InvalidResolution", True, "choose the resolution that the message names"

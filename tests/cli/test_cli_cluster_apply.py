@@ -128,11 +128,11 @@ def test_photos_need_a_config_map_in_the_job(valid_job, photos, kubectl, darkroo
 
 
 def test_every_picture_that_can_not_be_used_is_named(job, photos, kubectl, darkroom):
-    (photos / "a.txt").write_text("hello")
+    (photos / "a.doc").write_text("hello")
     Image.new("RGB", (20, 400)).save(photos / "thin.png")
     done = darkroom("apply", job, "--photos", photos)
     assert done.exit_code == 1
-    assert f"{photos / 'a.txt'}: is not a picture that can be read" in done.stderr
+    assert f"{photos / 'a.doc'}: is not a picture that can be read" in done.stderr
     assert f"{photos / 'thin.png'}: is 20 x 400 pixels" in done.stderr
     assert kubectl.calls == []
 
@@ -140,7 +140,8 @@ def test_every_picture_that_can_not_be_used_is_named(job, photos, kubectl, darkr
 def test_too_few_photos_are_refused(job, photos, kubectl, darkroom):
     (photos / "my dog 0.jpg").unlink()
     done = darkroom("apply", job, "--photos", photos)
-    assert "holds 2 pictures; 3 or more are needed" in done.stderr
+    assert "--photos: at least 3 photos are needed in" in done.stderr
+    assert "it has 2; add" in done.stderr
     done = darkroom("apply", job, "--photos", photos / "absent")
     assert done.exit_code == 1
     assert "can't be read: No such file or directory" in done.stderr
@@ -156,6 +157,34 @@ def test_more_than_a_config_map_holds_belongs_on_a_volume(job, photos, kubectl, 
     assert done.exit_code == 1
     assert "8 pictures of 512 pixels need" in done.stderr
     assert "put them on a volume and set spec.subject.images.uri: pvc://CLAIM" in done.stderr
+    assert kubectl.calls == []
+
+
+def test_captions_and_repeats_go_along_and_copies_do_not(job, tmp_path, kubectl, darkroom):
+    folder = tmp_path / "kohya"
+    (folder / "10_sks dog").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (64, 64), (90 * number, 50, 50)).save(folder / f"{number}.png")
+    Image.new("RGB", (64, 64), (20, 200, 50)).save(folder / "10_sks dog" / "a.png")
+    Image.new("RGB", (32, 32), (0, 50, 50)).save(folder / "copy.png")
+    (folder / "1.txt").write_text("sks dog, asleep")
+    done = darkroom("apply", job, "--photos", folder)
+    assert done.exit_code == 0, done.stderr
+    assert "warning: copy.png is left out: it shows the same picture as 0.png" in done.stderr
+    data = sent(kubectl, CREATE)[0]["binaryData"]
+    assert list(data) == ["001-0.jpg", "002-1.jpg", "003-a.jpg", "004-2.jpg", "metadata.jsonl"]
+    lines = base64.b64decode(data["metadata.jsonl"]).decode().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"file_name": "002-1.jpg", "text": "sks dog, asleep"},
+        {"file_name": "003-a.jpg", "text": "sks dog", "repeats": 10},
+    ]
+
+
+def test_a_caption_without_its_picture_is_refused(job, photos, kubectl, darkroom):
+    (photos / "gone.txt").write_text("sks dog")
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 1
+    assert "--photos: gone.txt is the caption of a picture that is not there" in done.stderr
     assert kubectl.calls == []
 
 
@@ -213,7 +242,7 @@ def test_photos_that_can_not_be_owned_do_not_spoil_the_job(job, photos, kubectl,
     done = darkroom("apply", job, "--photos", photos)
     assert done.exit_code == 0
     assert "applied rex in namespace team-a" in done.stdout
-    assert done.stderr.startswith("warning: ConfigMap rex-photos does not go with the job: kubectl")
+    assert "\nwarning: ConfigMap rex-photos does not go with the job: kubectl" in done.stderr
 
 
 def test_other_content_of_a_config_map_is_replaced_only_by_force(job, photos, kubectl, darkroom):

@@ -25,6 +25,28 @@ def test_every_problem_is_a_line_with_field_and_fix(valid_job, darkroom):
     assert result.stdout == ""
 
 
+def test_captions_and_junk_beside_photos_are_looked_at(valid_job, tmp_path, darkroom):
+    photos = tmp_path / "photos"
+    (photos / "old").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "Thumbs.db", "b.jpg"):
+        (photos / name).write_bytes(b"sks dog")
+    result = darkroom("lint", valid_job)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"{valid_job}: spec.subject.images: a.txt is the caption of a picture that is not there;"
+        " add the picture, or take the caption away\n"
+    )
+    (photos / "a.txt").unlink()
+    result = darkroom("lint", valid_job, "--json")
+    assert result.exit_code == 0
+    findings = json.loads(result.stdout)
+    assert [one["message"] for one in findings] == [
+        "1 file beside the photos is ignored: Thumbs.db",
+        '1 sub-folder is not read: old; only those named as in "10_sks dog" are (repeats, caption)',
+    ]
+    assert {one["severity"] for one in findings} == {"warning"}
+
+
 def test_one_bad_file_does_not_hide_the_others(valid_job, tmp_path, darkroom):
     broken = tmp_path / "broken.yaml"
     broken.write_text("spec: [")

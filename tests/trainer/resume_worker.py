@@ -53,7 +53,7 @@ def die_after(step):
 
     def train_then_die(*arguments):
         stats = train_step(*arguments)
-        if arguments[4] + 1 == step:
+        if arguments[3] + 1 == step:
             os.kill(os.getpid(), signal.SIGKILL)
         return stats
 
@@ -81,8 +81,8 @@ def fail_once_after(step, steps_file):
         stats = train_step(*arguments)
         if dist.get_rank() == 0:
             with steps_file.open("a") as file:
-                file.write(f"{arguments[4] + 1} ")
-        if failures and arguments[4] + 1 == step:
+                file.write(f"{arguments[3] + 1} ")
+        if failures and arguments[3] + 1 == step:
             raise RuntimeError(failures.pop())
         return stats
 

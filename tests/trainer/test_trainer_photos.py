@@ -23,8 +23,8 @@ def encoded(image, format_="PNG", **options):
     return content.getvalue()
 
 
-def picture(mode="RGB", size=(80, 100)):
-    random = np.random.default_rng(1)
+def picture(mode="RGB", size=(80, 100), seed=1):
+    random = np.random.default_rng(seed)
     return Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(
         mode
     )
@@ -34,7 +34,7 @@ def picture(mode="RGB", size=(80, 100)):
 def folder(tmp_path):
     """Three good photos: a folder that works."""
     for number in range(3):
-        (tmp_path / f"good-{number}.png").write_bytes(encoded(picture()))
+        (tmp_path / f"good-{number}.png").write_bytes(encoded(picture(seed=10 + number)))
     return tmp_path
 
 
@@ -62,7 +62,7 @@ BAD = {
     "animated.webp": (animated(), "is animated"),
     "paper.png": (b"%PDF-1.7 ...", "is a PDF"),
     "clip.jpg": (b"\0\0\0\x18ftypqt  ....", "is a video, or a kind of HEIF that can't be read"),
-    "notes.txt": (b"remember the milk", "is not a picture that can be read"),
+    "notes.doc": (b"remember the milk", "is not a picture that can be read"),
     "small.png": (encoded(picture(size=(31, 500))), "its short side has fewer than 32"),
     "huge.png": (b"\x89PNG\r\n\x1a\n" + bytes(101 << 20), "larger than the limit of 100 MiB"),
 }
@@ -138,7 +138,7 @@ def test_a_wide_picture_is_cropped_in_the_middle_and_never_stretched(folder):
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_photos_are_refused_with_every_reason(tmp_path, count):
     for number in range(count):
-        (tmp_path / f"{number}.png").write_bytes(encoded(picture()))
+        (tmp_path / f"{number}.png").write_bytes(encoded(picture(seed=number)))
     (tmp_path / "bad.jpg").write_bytes(b"")
     with pytest.raises(TrainerError) as caught:
         load_photos(tmp_path, SIDE)

@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from darkroom.errors import CommandError
-from darkroom.files import explained
-from darkroom_api.pictures.bounds import (
-    MAX_FILE_BYTES,
-    MAX_PHOTO_FILES,
-    MIN_PHOTO_SIDE,
-    MIN_PHOTOS,
-    UnfitPictureError,
-)
-from darkroom_api.pictures.decoding import decode_picture
+from darkroom_api.pictures.captions import caption_line
+from darkroom_api.pictures.folder import METADATA_FILE, PhotoFolderError
+from darkroom_api.pictures.photos import PhotoSet, read_photos
 from darkroom_api.words import counted
 
 if TYPE_CHECKING:
@@ -30,9 +24,12 @@ QUALITY: Final = 90
 
 @dataclass(frozen=True)
 class Photos:
-    """A subject's photos as they go into a ConfigMap: JPEG files by their key."""
+    """A subject's photos as they go into a ConfigMap: JPEG files by their key, and their captions."""
 
     files: dict[str, bytes]
+
+    warnings: tuple[str, ...]
+    """What is not used, and what to mind."""
 
     @property
     def size(self) -> int:
@@ -40,53 +37,47 @@ class Photos:
         return sum(map(len, self.files.values()))
 
 
-def read_photos(folder: Path, resolution: int) -> Photos:
+def photos_for_cluster(folder: Path, resolution: int) -> Photos:
     """Every picture of a folder, no larger than the training uses it.
 
     Raises CommandError with all pictures that can't be used, or when they are too few or too large.
     """
-    files: dict[str, bytes] = {}
-    problems: list[str] = []
-    for number, path in enumerate(_paths(folder), start=1):
-        try:
-            files[_key(number, path)] = _prepared(path, resolution)
-        except UnfitPictureError as error:
-            problems.append(f"{path}: {error}")
-    if problems:
+    try:
+        found = read_photos(folder, resolution, lambda image: _prepared(image, resolution))
+    except PhotoFolderError as error:
+        raise CommandError(_of_option(str(error))) from error
+    if found.quarantined:
+        problems = [f"{folder / bad.name}: {bad.reason}" for bad in found.quarantined]
         raise CommandError("\n".join([*problems, "correct these pictures, or take them away"]))
-    if len(files) < MIN_PHOTOS:
-        raise CommandError(
-            f"--photos: {folder} holds {counted(len(files), 'picture')}; {MIN_PHOTOS} or more are needed"
-        )
-    photos = Photos(files)
+    duplicates = [f"{one.name} is left out: it {one.reason}" for one in found.duplicates]
+    photos = Photos(_files(found), (*duplicates, *found.warnings))
     if photos.size > MAX_BYTES:
         raise CommandError(_too_large(photos, resolution))
     return photos
 
 
-def _paths(folder: Path) -> list[Path]:
-    with explained(folder, "read"):
-        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    paths = [path for path in paths if path.is_file()]
-    if len(paths) > MAX_PHOTO_FILES:
-        raise CommandError(f"--photos: {folder} holds {len(paths)} files; give the best 5 to 20")
-    return paths
+def _of_option(message: str) -> str:
+    """Names the option in place of the field, which this folder is not in."""
+    return message.replace("spec.subject.images:", "--photos:")
 
 
-def _key(number: int, path: Path) -> str:
+def _files(found: PhotoSet[bytes]) -> dict[str, bytes]:
+    keys = [_key(number, photo.name) for number, photo in enumerate(found.photos, start=1)]
+    files = {key: photo.pixels for key, photo in zip(keys, found.photos, strict=True)}
+    lines = [
+        caption_line(key, photo.caption or "", photo.repeats)
+        for key, photo in zip(keys, found.photos, strict=True)
+        if photo.caption is not None or photo.repeats > 1
+    ]
+    return files | ({METADATA_FILE: "\n".join(lines).encode()} if lines else {})
+
+
+def _key(number: int, name: str) -> str:
     """A ConfigMap's key; the number keeps the order, and alike names apart."""
-    return f"{number:03}-{re.sub(r'[^-A-Za-z0-9_]+', '-', path.stem)[:80]}.jpg"
+    return f"{number:03}-{re.sub(r'[^-A-Za-z0-9_]+', '-', Path(name).stem)[:80]}.jpg"
 
 
-def _prepared(path: Path, resolution: int) -> bytes:
-    with explained(path, "read"), path.open("rb") as file:
-        content = file.read(MAX_FILE_BYTES + 1)
-    picture = decode_picture(content, resolution).image
-    if min(picture.size) < MIN_PHOTO_SIDE:
-        raise UnfitPictureError(
-            f"is {picture.width} x {picture.height} pixels, a side shorter than {MIN_PHOTO_SIDE};"
-            " use a larger one"
-        )
+def _prepared(picture: "Image.Image", resolution: int) -> bytes:
     buffer = io.BytesIO()
     # Without EXIF: where and when a photo was taken is nobody's business on a cluster.
     _shrunk(picture, resolution).save(buffer, format="JPEG", quality=QUALITY, exif=b"")

@@ -95,7 +95,7 @@ def _namespace(job: "PersonalizationJob", wanted: str | None, file: Path) -> str
 
 
 def _read_photos(job: "PersonalizationJob", folder: Path) -> "Photos":
-    from darkroom.cluster.photos import read_photos
+    from darkroom.cluster.photos import photos_for_cluster
 
     images = job.spec.subject.images
     if images.config_map is None:
@@ -103,7 +103,10 @@ def _read_photos(job: "PersonalizationJob", folder: Path) -> "Photos":
             f"--photos: the job takes its pictures from {images.uri};"
             " set spec.subject.images.configMap: NAME instead of uri"
         )
-    return read_photos(folder, job.spec.training.resolution)
+    photos = photos_for_cluster(folder, job.spec.training.resolution)
+    for warning in photos.warnings:
+        complain(f"warning: {warning}")
+    return photos
 
 
 def _apply_with_photos(

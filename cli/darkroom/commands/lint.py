@@ -46,7 +46,8 @@ def lint(
 
     Prints a line a problem: "file: field: what is wrong; what to do"; also what this version does
     not have, and a consent that ended.
-    Reads a base model that is on this machine, and warns when a file: source is not there.
+    Reads a base model and the captions of photos that are on this machine, and warns when a file:
+    source is not there.
     Exits with 1 when there is an error.
     """
     findings = [finding for file in files for finding in lint_file(file)]
@@ -81,6 +82,7 @@ def lint_file(file: Path) -> list[Finding]:
             for doubt in _missing_sources(job, file)
         ),
         *_base_findings(job, file),
+        *_photo_findings(job, file),
     ]
 
 
@@ -103,6 +105,27 @@ def _base_findings(job: "PersonalizationJob", file: Path) -> list[Finding]:
         field, _, message = error.message.partition(": ")
         return [Finding(file=str(file), field=field, message=message, fix=error.fix)]
     return [Finding(file=str(file), severity="warning", **asdict(doubt)) for doubt in doubts]
+
+
+def _photo_findings(job: "PersonalizationJob", file: Path) -> list[Finding]:
+    """What is wrong or doubtful in a folder of photos and its captions; no picture is opened."""
+    from darkroom_api.pictures.captions import read_captions
+    from darkroom_api.pictures.folder import FIELD, PhotoFolderError, list_photos
+    from darkroom_api.uris import local_path
+
+    uri = job.spec.subject.images.uri or ""
+    if not uri.startswith("file:") or not _exists(folder := local_path(uri, file.parent)):
+        return []
+    try:
+        listing = list_photos(folder)
+        doubts = (*listing.warnings, *read_captions(listing).warnings)
+    except PhotoFolderError as error:
+        return [Finding(file=str(file), **asdict(problem)) for problem in error.problems]
+    fix = "nothing to do, unless it is a mistake"
+    return [
+        Finding(file=str(file), severity="warning", field=FIELD, message=doubt, fix=fix)
+        for doubt in doubts
+    ]
 
 
 def _missing_sources(job: "PersonalizationJob", file: Path) -> list[dict[str, Any]]:

@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from darkroom_api.artifact import json_digest
-from darkroom_api.integrity import write_atomically
+from darkroom_api.integrity import hash_file, write_atomically
 from darkroom_api.job import ExportPrecision, PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
@@ -36,14 +37,16 @@ _HARMLESS: Final = "position_ids"
 """A left-over of older versions of transformers, in most text encoders."""
 
 
-def check_base(base: BaseModel, spec: PersonalizationJobSpec) -> list[Problem]:
-    """What the user should know of a base model before a job begins on it.
+def check_base(
+    base: BaseModel, spec: PersonalizationJobSpec, captions: Sequence[str] = ()
+) -> list[Problem]:
+    """What the user should know of a base model before a job begins on it; `captions` are its photos' prompts.
 
     Raises TrainerError when it does not fit its classes, or can't be published as the job asks for.
     """
     _refuse_overflow(base, spec)
     try:
-        return [*class_warnings(base), *prompt_warnings(base, spec)]
+        return [*class_warnings(base), *prompt_warnings(base, spec, captions)]
     except UnusableBaseError as error:
         raise error.of(base.uri) from error
 
@@ -96,7 +99,7 @@ def _left_over(base: BaseModel, component: str, shapes: dict[str, Any]) -> list[
 
 def _class_shapes(base: BaseModel) -> dict[str, Any]:
     """Shapes of the tensors of its classes, from the user's cache where they were built before."""
-    configs = [(base.folder / name).read_text(encoding="utf-8") for name in _CONFIGS]
+    configs = [hash_file(base.folder / name).sha256 for name in _CONFIGS]
     versions = [version(package) for package in ("diffusers", "transformers")]
     key = json_digest([configs, base.classes["scheduler"], versions])
     cached = _cache_folder() / f"{key}.json"
@@ -111,7 +114,9 @@ def _class_shapes(base: BaseModel) -> dict[str, Any]:
 
 
 def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    """In the user's cache, or below the current folder for a user without a home, as in a pod."""
+    home = os.environ.get("HOME") or "."
+    root = os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache"
     return Path(root) / "darkroom" / "class-shapes"
 
 

@@ -3,18 +3,19 @@
 Pure: everything it needs is an argument. `machine.py` reads the machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
+from darkroom_api.pictures.photos import Quarantined
 from darkroom_api.status import Reason
 from darkroom_api.words import counted
 from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.inputs.machine import Machine
-from darkroom_trainer.inputs.photos import PhotoSet, Quarantined
+from darkroom_trainer.inputs.photos import PhotoSet
 from darkroom_trainer.training.deepspeed_config import effective_stage
 
 STATE_BYTES: Final = {"weights": 2, "gradients": 2, "optimizer": 12}
@@ -49,7 +50,16 @@ class TrainingPlan:
     """What a run will do; `darkroom train` shows it before it begins."""
 
     photos: tuple[str, ...]
+
+    captions: Mapping[str, str]
+    """Prompts of the photos that have words of their own, by the photo's name."""
+
+    repeats: Mapping[str, int]
+    """How often a photo is drawn, where that is not once, by its name."""
+
     quarantined: tuple[Quarantined, ...]
+    """Files that are not used; near-duplicates are among them."""
+
     steps: int
 
     steps_left: int
@@ -120,7 +130,13 @@ def make_plan(
     memory_bytes = predict_peak_memory(job, base)
     return TrainingPlan(
         photos=tuple(photo.name for photo in photos.photos),
-        quarantined=photos.quarantined,
+        captions={
+            photo.name: spec.subject.photo_prompt(photo.caption)
+            for photo in photos.photos
+            if photo.caption is not None
+        },
+        repeats={photo.name: photo.repeats for photo in photos.photos if photo.repeats > 1},
+        quarantined=(*photos.quarantined, *photos.duplicates),
         steps=spec.training.max_steps,
         steps_left=spec.training.max_steps - first_step,
         world_size=spec.scale.workers,
@@ -229,7 +245,9 @@ def _warn_about_inputs(
     base: BaseModel,
     photos: PhotoSet,
 ) -> list[str]:
-    warnings = [f"{bad.name} is not used: it {bad.reason}" for bad in photos.quarantined]
+    unused = (*photos.quarantined, *photos.duplicates)
+    warnings = [f"{bad.name} is not used: it {bad.reason}" for bad in unused]
+    warnings += photos.warnings
     resolution = job.spec.training.resolution
     if resolution != base.native_resolution:
         warnings.append(

@@ -27,7 +27,7 @@ from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.inputs.base_model import find_base
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import Machine, read_machine
-from darkroom_trainer.inputs.photos import load_photos
+from darkroom_trainer.inputs.photos import load_photos, photo_prompts
 from darkroom_trainer.inputs.sources import find_images, find_local
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, Progress, read_progress
@@ -139,7 +139,9 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         base,
         photos,
         class_images_ready=_class_images_ready(task),
-        input_warnings=[str(doubt) for doubt in check_base(base, spec)],
+        input_warnings=[
+            str(doubt) for doubt in check_base(base, spec, photo_prompts(photos, spec.subject))
+        ],
         machine=machine,
         first_step=task.first_step,
         num_checkpoints=0 if options.restart else checkpoint.num_checkpoints(folder),

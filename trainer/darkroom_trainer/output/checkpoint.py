@@ -211,7 +211,7 @@ def refuse_other_run(
     if state.inputs_digest != inputs_digest:
         raise TrainerError(
             Reason.INPUTS_CHANGED,
-            "spec.subject.images, spec.baseModel: the photos or the base model are not those that"
+            "spec.subject.images, spec.baseModel: the photos, their captions or the base model are not those that"
             f" the checkpoint of step {step} was trained on",
             f"put them back, or {fresh}",
         )

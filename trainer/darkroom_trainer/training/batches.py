@@ -18,8 +18,19 @@ from darkroom_trainer.training.loss import (
 )
 from darkroom_trainer.training.streams import Stream, integers, normal, shuffled_index
 
-INSTANCE_PROMPT, CLASS_PROMPT = 0, 1
-"""Rows of the two prompts in what the denoiser is given."""
+
+@dataclass(frozen=True)
+class Prompts:
+    """The distinct prompts of a job, as the denoiser takes them."""
+
+    values: Tensor
+    """Token ids (P, L), or the frozen text encoder's states (P, L, D)."""
+
+    instance_rows: Sequence[int]
+    """Which of them each of the N instance images has."""
+
+    class_row: int
+    """Which of them class images have."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +43,11 @@ class Batch:
     timesteps: Tensor
     """Noise level of each, (B,), whole numbers."""
 
+    prompts: Tensor
+    """The distinct prompts of this batch and the class prompt, (P', L) or (P', L, D)."""
+
     prompt_rows: Tensor
-    """Which of the two prompts each has, (B,)."""
+    """Which of those each has, (B,)."""
 
     target: Tensor
     """What the denoiser is to say: noise or velocity, (B, C, H, W)."""
@@ -56,6 +70,11 @@ class BatchSource:
     moments: Moments
     """Of the instance images' latents."""
 
+    prompts: Prompts
+
+    draws: Sequence[int]
+    """Instance images in the order of one round: each as often as it repeats."""
+
     class_latents: Tensor | None
     """Latents of the M class images, (M, C, H, W); None without a prior."""
 
@@ -75,25 +94,29 @@ class BatchSource:
 
         Every sample is an instance image and, with a prior, a class image of its own.
         """
-        latents = self._instance_latents(step, samples)
-        rows = [INSTANCE_PROMPT] * len(samples)
+        images = self._chosen_images(step, samples)
+        latents = self.moments.sample(self.seed, step, samples, images)
+        rows = [self.prompts.instance_rows[image] for image in images]
         # Even numbers for instance images, odd ones for class images: what a sample is given depends on
         # its number alone, not on the rank or micro batch that draws it. Resuming and other world sizes
         # rest on that; other counters would be another training.
         counters = [2 * sample for sample in samples]
         if self.class_latents is not None:
             latents = torch.cat([latents, self._chosen_class_latents(step, samples)])
-            rows += [CLASS_PROMPT] * len(samples)
+            rows += [self.prompts.class_row] * len(samples)
             counters += [2 * sample + 1 for sample in samples]
         device = latents.device
         noise = self._noise(step, counters, latents.shape[1:]).to(device)
         timesteps = integers(
             self.seed, Stream.TIMESTEP, step, counters, high=len(self.alphas_cumprod)
         ).to(device)
+        # The class prompt goes along without a prior, too: a text encoder sees as many prompts as ever.
+        used = sorted({*rows, self.prompts.class_row})
         return Batch(
             noisy=add_noise(latents, noise, timesteps, self.alphas_cumprod),
             timesteps=timesteps,
-            prompt_rows=torch.tensor(rows, device=device),
+            prompts=self.prompts.values[used],
+            prompt_rows=torch.tensor([used.index(row) for row in rows], device=device),
             target=prediction_target(
                 self.prediction_type, latents, noise, timesteps, self.alphas_cumprod
             ),
@@ -112,9 +135,9 @@ class BatchSource:
         shared = normal(self.seed, Stream.NOISE_OFFSET, step, counters, (shape[0], 1, 1))
         return noise + self.noise_offset * shared
 
-    def _instance_latents(self, step: int, samples: Sequence[int]) -> Tensor:
-        images = self._shuffled(Stream.INSTANCE_ORDER, step, samples, len(self.moments.mean))
-        return self.moments.sample(self.seed, step, samples, images)
+    def _chosen_images(self, step: int, samples: Sequence[int]) -> list[int]:
+        order = self._shuffled(Stream.INSTANCE_ORDER, step, samples, len(self.draws))
+        return [self.draws[place] for place in order]
 
     def _chosen_class_latents(self, step: int, samples: Sequence[int]) -> Tensor:
         assert self.class_latents is not None

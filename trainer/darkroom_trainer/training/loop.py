@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from darkroom_api.artifact import TrainState
 from darkroom_api.integrity import write_atomically
@@ -25,7 +24,7 @@ from darkroom_api.times import format_time, utc_now
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import threads_here
-from darkroom_trainer.inputs.photos import PhotoSet, load_photos
+from darkroom_trainer.inputs.photos import PhotoSet, load_photos, photo_prompts
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.output.checkpoint import Checkpoint
 from darkroom_trainer.output.export import export_model
@@ -34,7 +33,7 @@ from darkroom_trainer.progress.snapshot import Losses, Phase
 from darkroom_trainer.status import RunStatus, WorkerResult
 from darkroom_trainer.stopping import stop_requested
 from darkroom_trainer.training import engine, validation
-from darkroom_trainer.training.batches import BatchSource, samples_of
+from darkroom_trainer.training.batches import BatchSource, Prompts, samples_of
 from darkroom_trainer.training.class_images import make_class_images, read_class_latents
 from darkroom_trainer.training.collective import (
     any_rank,
@@ -92,7 +91,6 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
     # 2. All pictures become latents, once.
     reporter.enter(Phase.CACHING)
     source = _batch_source(task, base, photos)
-    prompts = _prompts(base, spec)
 
     # 3. One engine for all that is trained, at the step of the checkpoint.
     denoiser = trainable_denoiser(
@@ -111,7 +109,7 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
     failure = None
     reporter.enter(Phase.TRAINING, total=spec.training.max_steps)
     while step < spec.training.max_steps:
-        stats = _train_step(ds_engine, source, prompts, spec, step, run_folder)
+        stats = _train_step(ds_engine, source, spec, step, run_folder)
         step += 1
         reporter.step(
             step, stats.losses, grad_norm=stats.grad_norm, learning_rate=stats.learning_rate
@@ -164,7 +162,6 @@ def _interrupted(reporter: Reporter, step: int) -> WorkerResult:
 def _train_step(
     ds_engine: engine.Engine,
     source: BatchSource,
-    prompts: Tensor,
     spec: PersonalizationJobSpec,
     step: int,
     run_folder: Path,
@@ -186,7 +183,9 @@ def _train_step(
         # 1. Instance and class images at random noise levels, one batch.
         batch = source.draw(step, samples)
         # 2. Forward: what does the denoiser make of them, given their prompts?
-        prediction = ds_engine(batch.noisy.to(dtype), batch.timesteps, prompts, batch.prompt_rows)
+        prediction = ds_engine(
+            batch.noisy.to(dtype), batch.timesteps, batch.prompts, batch.prompt_rows
+        )
         # 3. Instance loss + lambda x prior loss.
         terms = dreambooth_loss(
             prediction, batch.target, batch.num_instance, prior_weight, batch.weights
@@ -271,6 +270,8 @@ def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> Batch
         seed=spec.training.seed,
         global_batch_size=spec.global_batch_size,
         moments=encode_moments(base, pixels, horizontal_flip=spec.training.horizontal_flip),
+        prompts=_prompts(base, spec, photos),
+        draws=[at for at, photo in enumerate(photos.photos) for _ in range(photo.repeats)],
         class_latents=class_latents,
         alphas_cumprod=base.alphas_cumprod,
         prediction_type=base.prediction_type,
@@ -279,12 +280,16 @@ def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> Batch
     )
 
 
-def _prompts(base: LoadedBase, spec: PersonalizationJobSpec) -> Tensor:
-    """Instance and class prompt for the denoiser: tokens, or the frozen text encoder's states."""
-    prompts = [spec.subject.instance_prompt, spec.subject.class_prompt]
+def _prompts(base: LoadedBase, spec: PersonalizationJobSpec, photos: PhotoSet) -> Prompts:
+    """Those of the photos and of the class: tokens, or the frozen text encoder's states."""
+    of_photos = photo_prompts(photos, spec.subject)
+    distinct = list(dict.fromkeys([*of_photos, spec.subject.class_prompt]))
     if spec.training.train_text_encoder:
-        return base.tokens(prompts)
-    return base.prompt_states(prompts).to(engine.DTYPES[spec.scale.precision])
+        values = base.tokens(distinct)
+    else:
+        values = base.prompt_states(distinct).to(engine.DTYPES[spec.scale.precision])
+    rows = [distinct.index(prompt) for prompt in of_photos]
+    return Prompts(values, rows, distinct.index(spec.subject.class_prompt))
 
 
 def _train_state(task: WorkerTask, photos: PhotoSet, step: int) -> TrainState:
