@@ -132,7 +132,8 @@ def read_manifest(folder: Path) -> ModelManifest:
 def verify(folder: Path, read: Callable[[Path], FileEntry] | None = None) -> ModelManifest:
     """Reads the manifest and compares every file with it; returns it when all of them match.
 
-    `read` is as in `hash_folder`. Raises IntegrityError that names the first file that is missing, added, altered or unreadable.
+    `read` is as in `hash_folder`. Raises IntegrityError that names the first file that is missing, added,
+    altered or unreadable.
     """
     manifest = read_manifest(folder)
     try:
