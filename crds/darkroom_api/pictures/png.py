@@ -42,7 +42,8 @@ def plain_png(content: bytes) -> PlainPng:
             profile = _profile(bytes(view[start + 8 : end - 4]))
         else:
             kept.append(view[start:end])
-    return PlainPng(b"".join(kept), profile)
+    is_plain = sum(map(len, kept)) == len(content)  # as most are: a large file is not held twice
+    return PlainPng(content if is_plain else b"".join(kept), profile)
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
