@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from darkroom_api.artifact import ArtifactKind, ModelManifest, content_digest
 from darkroom_api.integrity import hash_folder, seal
+from darkroom_api.names import MANIFEST_FILE
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
@@ -24,6 +26,27 @@ def tiny_base(tmp_path_factory, write_base):
     )
     seal(folder, manifest)
     return folder
+
+
+@pytest.fixture
+def base(tiny_base, tmp_path):
+    """A copy that a test may change: nobody sealed it."""
+    return shutil.copytree(
+        tiny_base, tmp_path / "base", ignore=shutil.ignore_patterns(MANIFEST_FILE)
+    )
+
+
+@pytest.fixture
+def classes_built_here(monkeypatch):
+    """Torch is in this process already: a base's classes need no process of their own."""
+    from darkroom_trainer.driver import base_check
+    from darkroom_trainer.training.class_shapes import class_shapes, scheduler_problem
+
+    def build(base):
+        scheduler = scheduler_problem(base.folder / "scheduler", base.classes["scheduler"])
+        return class_shapes(base.folder) | {"scheduler": scheduler}
+
+    monkeypatch.setattr(base_check, "_class_shapes", build)
 
 
 @pytest.fixture(scope="session")

@@ -1,29 +1,27 @@
 """Bases as they are: what people bring is read, and what could not be trained is refused before a step."""
 
-import inspect
 import json
 import os
 import shutil
 
-import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPImageProcessor
 
-from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.driver import base_check
 from darkroom_trainer.driver.base_check import check_base, class_warnings
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base.hub import wanted_files
 from darkroom_trainer.inputs.base_model import inspect_base
 from darkroom_trainer.output.export import export_model
-from darkroom_trainer.training.class_shapes import class_shapes, scheduler_problem
-from darkroom_trainer.training.loss import add_noise, prediction_target
-from darkroom_trainer.training.models import load_base, read_scheduler
+from darkroom_trainer.training.class_shapes import class_shapes
+from darkroom_trainer.training.models import load_base
+
+pytestmark = pytest.mark.usefixtures("classes_built_here")
 
 CPU = torch.device("cpu")
 CREATED = "2026-11-23T00:00:00Z"
@@ -32,28 +30,9 @@ TEXT = "text_encoder/model.safetensors"
 
 
 @pytest.fixture
-def base(tiny_base, tmp_path):
-    """A copy that a test may change: nobody sealed it."""
-    return shutil.copytree(
-        tiny_base, tmp_path / "base", ignore=shutil.ignore_patterns(MANIFEST_FILE)
-    )
-
-
-@pytest.fixture
 def pipeline(tiny_base):
     """The tiny base in memory."""
     return StableDiffusionPipeline.from_pretrained(tiny_base, use_safetensors=True)
-
-
-@pytest.fixture(autouse=True)
-def built_in_this_process(monkeypatch):
-    """Torch is here already: the classes need no process of their own."""
-
-    def build(base):
-        scheduler = scheduler_problem(base.folder / "scheduler", base.classes["scheduler"])
-        return class_shapes(base.folder) | {"scheduler": scheduler}
-
-    monkeypatch.setattr(base_check, "_class_shapes", build)
 
 
 def edit(file, **changes):
@@ -247,49 +226,6 @@ def test_a_link_that_leads_out_of_the_cache_or_nowhere_is_refused(base, tmp_path
     assert "vae/config.json is a link to a file that is gone" in refusal(snapshot)
 
 
-def scheduler_classes():
-    classes = [getattr(diffusers, name) for name in dir(diffusers) if name.endswith("Scheduler")]
-    return [
-        cls
-        for cls in classes
-        if issubclass(cls, diffusers.SchedulerMixin) and not wants_arguments(cls)
-    ]
-
-
-def wants_arguments(cls):
-    """Those for tokens and proteins do: they have no betas."""
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    return any(parameter.default is inspect.Parameter.empty for parameter in parameters)
-
-
-@pytest.mark.parametrize("cls", scheduler_classes(), ids=lambda cls: cls.__name__)
-def test_of_any_scheduler_the_noise_levels_are_taken_or_it_is_refused(cls, base):
-    own = cls()
-    own.save_pretrained(base / "scheduler")
-    edit(base / "model_index.json", scheduler=["diffusers", cls.__name__])
-    predicts = own.config.get("prediction_type", "epsilon")
-    shifted = "snr_shift_scale" in own.config
-    if not hasattr(own, "alphas_cumprod") or shifted or predicts == "sample":
-        assert "its scheduler" in refusal(base)
-        return
-    assert class_warnings(inspect_base("file:base", base)) == []
-    taken = read_scheduler(base / "scheduler", cls.__name__)
-    assert torch.equal(taken.alphas_cumprod, own.alphas_cumprod)
-
-
-def test_what_an_old_configuration_leaves_out_is_the_default_of_its_own_class(base):
-    own = diffusers.LCMScheduler()
-    old = {"_class_name": "LCMScheduler", "prediction_type": "epsilon", "beta_schedule": "linear"}
-    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(old))
-    taken = read_scheduler(base / "scheduler", "LCMScheduler")
-    assert taken.config.beta_start == own.config.beta_start == 0.00085
-
-
-def test_betas_of_another_number_than_timesteps_are_refused(base):
-    edit(base / "scheduler" / "scheduler_config.json", trained_betas=[0.001] * 10)
-    assert "it has another number of betas than num_train_timesteps says" in refusal(base)
-
-
 def test_a_sample_size_that_is_no_number_is_refused(base):
     edit(base / "unet" / "config.json", sample_size="64")
     assert "sample_size is '64', neither a number nor two" in refusal(base)
@@ -372,26 +308,6 @@ def test_quantised_weights_are_refused(base):
     assert "the weights of its unet are quantised (F8_E4M3: 1 tensor: conv_in.weight)" in refusal(
         base
     )
-
-
-def test_with_a_zero_terminal_snr_the_targets_and_noisy_latents_are_finite(base):
-    DDIMScheduler(
-        prediction_type="v_prediction", rescale_betas_zero_snr=True, beta_schedule="scaled_linear"
-    ).save_pretrained(base / "scheduler")
-    loaded = load_base(base, CPU)
-    assert loaded.alphas_cumprod[-1] == 0
-    steps = torch.arange(1000)
-    latents, noise = torch.randn(2, 1000, 4, 2, 2)
-    noisy = add_noise(latents, noise, steps, loaded.alphas_cumprod)
-    target = prediction_target("v_prediction", latents, noise, steps, loaded.alphas_cumprod)
-    assert torch.isfinite(noisy).all()
-    assert torch.equal(target[-1], -latents[-1])
-    assert torch.isfinite(target).all()
-
-
-def test_a_zero_terminal_snr_with_epsilon_is_refused(base):
-    DDIMScheduler(rescale_betas_zero_snr=True).save_pretrained(base / "scheduler")
-    assert "has a zero terminal SNR (rescale_betas_zero_snr) and predicts epsilon" in refusal(base)
 
 
 @pytest.mark.parametrize(

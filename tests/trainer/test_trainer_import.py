@@ -14,32 +14,15 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from darkroom_api.artifact import ArtifactKind
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import read_manifest, verify
-from darkroom_api.names import MANIFEST_FILE
-from darkroom_trainer.driver import base_check
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.importing.bring import plan_import, run_import
 from darkroom_trainer.inputs.base_model import inspect_base
-from darkroom_trainer.training.class_shapes import class_shapes
 from darkroom_trainer.training.models import load_base
+
+pytestmark = pytest.mark.usefixtures("classes_built_here")
 
 CPU = torch.device("cpu")
 UNET = "unet/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def built_in_this_process(monkeypatch):
-    """Torch is here already: the classes need no process of their own."""
-    monkeypatch.setattr(
-        base_check, "_class_shapes", lambda base: class_shapes(base.folder) | {"scheduler": None}
-    )
-
-
-@pytest.fixture
-def base(tiny_base, tmp_path):
-    """A folder as anybody has it."""
-    return shutil.copytree(
-        tiny_base, tmp_path / "base", ignore=shutil.ignore_patterns(MANIFEST_FILE)
-    )
 
 
 @pytest.fixture

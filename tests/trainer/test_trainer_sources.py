@@ -9,19 +9,10 @@ import sys
 import pytest
 
 from darkroom_api.job import Images
-from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base.prompts import count_tokens
 from darkroom_trainer.inputs.base_model import inspect_base
 from darkroom_trainer.inputs.sources import find_images
-
-
-@pytest.fixture
-def base(tiny_base, tmp_path):
-    """A copy that a test may break: nobody sealed it."""
-    return shutil.copytree(
-        tiny_base, tmp_path / "base", ignore=shutil.ignore_patterns(MANIFEST_FILE)
-    )
 
 
 def refusal(folder):
