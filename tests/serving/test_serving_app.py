@@ -196,7 +196,7 @@ BAD_PICTURES = {
     "is empty": b"",
     "is not a picture that can be read": b"%!PS",
     "is an SVG drawing": b"<svg></svg>",
-    "is a GIF": picture("GIF"),
+    "is a PDF": b"%PDF-1.7",
     "is damaged or cut off": picture()[:1000],
     "has many more pixels": png_that_claims(60_000, 60_000),
     "is 9000 x 9000 = 81 megapixels": png_that_claims(9000, 9000),
