@@ -2,56 +2,32 @@
 
 import json
 import shlex
+import shutil
 import signal
 import socket
-import struct
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from darkroom_trainer.driver import run
 from darkroom_trainer.status import RunStatus
 
-CONFIGS = {
-    "model_index.json": {
-        "_class_name": "StableDiffusionPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-    },
-    "unet/config.json": {"sample_size": 16, "block_out_channels": [8, 16]},
-    "vae/config.json": {"block_out_channels": [8, 8, 8]},
-    "text_encoder/config.json": {"max_position_embeddings": 77},
-    "tokenizer/tokenizer_config.json": {"model_max_length": 77},
-    "tokenizer/vocab.json": {"<|startoftext|>": 0, "<|endoftext|>": 1},
-    "scheduler/scheduler_config.json": {},
-}
-WEIGHTS = (
-    "unet/diffusion_pytorch_model.safetensors",
-    "vae/diffusion_pytorch_model.safetensors",
-    "text_encoder/model.safetensors",
-)
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, write_base):
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    write_base(folder, seed=0)
+    return folder
 
 
 @pytest.fixture
-def job(tmp_path, darkroom):
-    """A job over four photos and a base model whose weights are one number each: enough to plan."""
-    base = tmp_path / "base"
-    for name, value in CONFIGS.items():
-        (base / name).parent.mkdir(parents=True, exist_ok=True)
-        (base / name).write_text(json.dumps(value))
-    (base / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
-    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    for name in WEIGHTS:
-        (base / name).write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+def job(tmp_path, darkroom, base):
+    """A job over four photos and a tiny base model."""
+    shutil.copytree(base, tmp_path / "base")
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(4):
-        pixels = np.full((48, 64, 3), number, dtype=np.uint8)
-        Image.fromarray(pixels).save(photos / f"{number}.png")
+        Image.new("RGB", (64, 48), (60 * number, 9, 9)).save(photos / f"{number}.png")
     file = tmp_path / "rex.yaml"
     flags = ("--kind", "Animal", "--class-noun", "dog", "--photos", photos)
     assert darkroom("init", file, *flags, "--output", "file:models").exit_code == 0
@@ -60,11 +36,11 @@ def job(tmp_path, darkroom):
 
 
 def test_a_dry_run_shows_the_plan_and_changes_nothing(job, tmp_path, darkroom):
-    (tmp_path / "photos" / "notes.txt").write_text("shopping")
+    (tmp_path / "photos" / "notes.doc").write_text("shopping")
     before = sorted(tmp_path.rglob("*"))
     result = darkroom("train", job, "--dry-run", "--work-dir", tmp_path / "work")
     assert result.exit_code == 0, result.output
-    for text in ("4 kept, 1 set aside", "300 of 4 photos", "32 to make, 0 to reuse", "notes.txt"):
+    for text in ("4 kept, 1 set aside", "300 of 4 photos", "32 to make, 0 to reuse", "notes.doc"):
         assert text in result.stdout
     assert "very roughly" in result.stdout
     assert sorted(tmp_path.rglob("*")) == before
