@@ -179,6 +179,6 @@ def test_every_decimal_number_that_fixes_a_training_is_compared_as_a_number(make
         for name, field in schema.get("properties", {}).items()
         if field.get("pattern") == DECIMAL_PATTERN
     }
-    assert decimals & checkpoint.numerics(make_job(tmp_path).spec).keys() == set(
-        checkpoint.DECIMALS
-    )
+    given = {"maxGradNorm": "2", "noiseOffset": "0.1", "snrGamma": "5"}
+    job = make_job(tmp_path, training=given | {"textEncoderLearningRate": "1e-4"})
+    assert decimals & checkpoint.numerics(job.spec).keys() == set(checkpoint.DECIMALS)
