@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
+from darkroom_api.job import PriorMode
 from darkroom_api.words import counted
 
 if TYPE_CHECKING:
@@ -112,8 +113,10 @@ def _photos(prepared: "Prepared") -> str:
 
 
 def _class_images(prepared: "Prepared") -> str:
-    plan = prepared.plan
+    plan, prior = prepared.plan, prepared.task.job.spec.prior_preservation
     if not plan.class_images:
+        if prior.mode is PriorMode.FROZEN_TEACHER:
+            return "none: a frozen copy of the base model says what to keep"
         return "none: no prior preservation"
     reused = plan.class_images - plan.class_images_to_make
     prompt = prepared.task.job.spec.subject.class_prompt

@@ -195,7 +195,9 @@ class PriorPreservation(ApiModel):
     """Class-specific prior preservation (DreamBooth, section 3.2): keeps the class noun's meaning."""
 
     mode: PriorMode = PriorMode.GENERATED_IMAGES
-    """Where the prior comes from."""
+    """Where the prior comes from: `GeneratedImages` has the base model draw class images first;
+    `FrozenTeacher` keeps a frozen copy of it beside the training, which says what to keep without any
+    images; `Disabled` keeps nothing."""
 
     weight: Decimal = "1.0"
     """Lambda of the loss: instance loss + lambda x prior loss. Between 0 and 100."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from darkroom_api.job import Method, PersonalizationJobSpec, PriorMode
+from darkroom_api.job import Method, PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
 from darkroom_api.times import parse_time
@@ -46,13 +46,10 @@ def cluster_objections(
 
 def unavailable(spec: PersonalizationJobSpec) -> tuple[Objection, ...]:
     """What the API has a word for and this version does not do."""
-    method, prior = spec.training.method, spec.prior_preservation.mode
+    method = spec.training.method
     found = []
     if method is not Method.FULL:
         found.append(_not_yet("spec.training.method", method, "use Full"))
-    if prior is PriorMode.FROZEN_TEACHER:
-        fix = "use GeneratedImages or Disabled"
-        found.append(_not_yet("spec.priorPreservation.mode", prior, fix))
     for field, uri in _uris(spec).items():
         if uri.startswith(UNAVAILABLE_SCHEMES):
             fix = "copy it to a volume or a folder, and use pvc://CLAIM/path or file:PATH"

@@ -31,6 +31,7 @@ NAMES = [names for names, _ in commands()]
 def test_all_commands_are_there():
     assert {names[0] for names in NAMES if len(names) == 1} == {
         "init",
+        "import",
         "lint",
         "train",
         "apply",

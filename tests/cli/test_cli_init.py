@@ -1,6 +1,7 @@
 """`darkroom init`: what it writes loads, and nothing is overwritten."""
 
 import shlex
+import shutil
 
 import pytest
 
@@ -8,6 +9,7 @@ from darkroom.commands import init as init_command
 from darkroom.commands.init import Kind, name_of
 from darkroom.files import file_uri
 from darkroom.job_template import GPU, LAPTOP
+from darkroom_api.builtin import builtin_folder
 from darkroom_api.job import Precision, SubjectKind
 from darkroom_api.load import load_job
 
@@ -68,7 +70,10 @@ def test_a_wrong_answer_is_explained_and_only_that_is_asked_again(tmp_path, dark
     ]  # fmt: skip
     result = darkroom("init", file, input="\n".join(answers))
     assert result.exit_code == 0, result.output
-    assert result.stderr.splitlines()[:-1] == [
+    *said, no_photos, unusual_noun = result.stderr.splitlines()
+    assert "there is no folder" in no_photos
+    assert "spec.subject.classNoun: woman is no word to the base model" in unusual_noun
+    assert said == [
         '"thing" is not one of Object, Animal, Style, Person; choose one of them',
         '"" is not one of Object, Animal, Style, Person; choose one of them',
         '"a/b" has the wrong form; use a plain word, for example dog',
@@ -87,9 +92,9 @@ def test_a_wrong_answer_is_explained_and_only_that_is_asked_again(tmp_path, dark
 
 @pytest.mark.usefixtures("terminal")
 def test_flags_that_are_wrong_are_said_before_anything_is_asked(tmp_path, darkroom):
-    result = darkroom("init", tmp_path / "cup.yaml", "--identifier", "SKS", input="")
+    result = darkroom("init", tmp_path / "cup.yaml", "--identifier", "s k s", input="")
     assert result.exit_code == 1
-    assert 'spec.subject.identifier: "SKS" has the wrong form' in result.stderr
+    assert 'spec.subject.identifier: "s k s" has the wrong form' in result.stderr
     assert "What is the subject" not in result.stdout
 
 
@@ -115,7 +120,7 @@ def test_what_to_type_next_is_quoted_for_the_shell(tmp_path, darkroom):
 def test_a_path_is_taken_where_a_uri_is_wanted(tmp_path, darkroom):
     file = tmp_path / "jobs" / "rex.yaml"
     file.parent.mkdir()
-    (tmp_path / "smørrebrød").mkdir()
+    shutil.copytree(builtin_folder("miniature"), tmp_path / "smørrebrød")
     paths = ("--base", tmp_path / "smørrebrød", "--output", tmp_path / "models")
     result = darkroom("init", file, *ANIMAL, *paths)
     assert result.exit_code == 0, result.output
@@ -168,7 +173,7 @@ def test_it_does_not_overwrite_without_force(tmp_path, darkroom):
 
 def test_wrong_answers_are_explained_and_nothing_is_written(tmp_path, darkroom):
     file = tmp_path / "rex.yaml"
-    result = darkroom("init", file, *ANIMAL, "--name", "Rex!", "--identifier", "SKS")
+    result = darkroom("init", file, *ANIMAL, "--name", "Rex!", "--identifier", "s k s")
     assert result.exit_code == 1
     assert "metadata.name" in result.stderr
     assert "spec.subject.identifier" in result.stderr

@@ -16,6 +16,7 @@ from darkroom_trainer.training import loop
 from darkroom_trainer.training.batches import BatchSource, Prompts
 from darkroom_trainer.training.latents import Moments
 from darkroom_trainer.training.models import load_base
+from darkroom_trainer.training.teacher import Teacher
 
 PHOTOS = 3
 VALUES = torch.arange(4)[:, None].expand(4, 5)
@@ -33,6 +34,7 @@ def source():
         prompts=Prompts(VALUES, instance_rows=[0, 1, 2], class_row=3),
         draws=range(PHOTOS),
         class_latents=None,
+        teacher=None,
         alphas_cumprod=torch.ones(10),  # no noise: the latents can be recognised
         prediction_type="epsilon",
     )
@@ -54,6 +56,28 @@ def test_a_photo_has_its_own_prompt(source):
 def test_class_images_have_the_class_prompt(source):
     source = replace(source, class_latents=torch.full((5, 4, 2, 2), 9.0))
     batch = source.draw(0, range(2))
+    assert batch.prompts[batch.prompt_rows[2:], 0].tolist() == [3, 3]
+
+
+def test_a_teacher_is_asked_about_the_same_photos_under_the_class_prompt_and_says_what_to_predict(
+    source,
+):
+    asked = []
+
+    class Unet(torch.nn.Module):
+        def forward(self, noisy, timesteps, states, return_dict):
+            asked.append((noisy, timesteps, states))
+            return (noisy + 7,)
+
+    source = replace(source, teacher=Teacher(Unet(), torch.full((1, 5, 3), 2.0)))
+    batch = source.draw(0, range(2))
+    ((noisy, timesteps, states),) = asked
+    assert noisy.equal(batch.noisy[2:])
+    assert noisy.equal(batch.noisy[:2])  # without noise they are the same latents
+    assert timesteps.equal(batch.timesteps[2:])
+    assert not timesteps.equal(batch.timesteps[:2])
+    assert states.equal(torch.full((2, 5, 3), 2.0))
+    assert batch.target[2:].equal(noisy + 7)
     assert batch.prompts[batch.prompt_rows[2:], 0].tolist() == [3, 3]
 
 

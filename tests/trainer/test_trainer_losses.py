@@ -61,6 +61,7 @@ TRAININGS = {
     **{f"recipe-{name}": (RECIPE, scale) for name, scale in SCALES.items()},
     "recipe-whole": (RECIPE | {"batchSizePerWorker": 8}, SCALES["zero-0"]),
     "recipe-recomputed": (RECIPE | {"gradientCheckpointing": True}, SCALES["zero-2"]),
+    **{f"teacher-{name}": ({}, scale) for name, scale in SCALES.items()},
 }
 GLOBAL_BATCH = 8
 
@@ -80,7 +81,11 @@ def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
         }
         job = make_job(
             folder / name,
-            priorPreservation={"numImages": 6, "weight": "0.5"},
+            priorPreservation={
+                "mode": "FrozenTeacher" if name.startswith("teacher") else "GeneratedImages",
+                "numImages": 6,
+                "weight": "0.5",
+            },
             training=training | changed,
             scale=scale,
         )
@@ -125,6 +130,17 @@ def test_a_recipe_is_the_same_whatever_shares_its_steps_out(runs, case):
     assert whole[0] != pytest.approx(LOSSES[0], rel=0.01)
     _, losses = runs[case]
     assert losses == [pytest.approx(step, rel=TOLERANCE) for step in whole]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_teacher_and_its_pupil_agree_until_the_pupil_has_learnt(runs, scale):
+    _, losses = runs[f"teacher-{scale}"]
+    (_, instance, prior), *later = losses
+    assert instance == pytest.approx(LOSSES[0][1], rel=TOLERANCE)
+    assert prior == pytest.approx(0, abs=1e-10)
+    assert all(prior > 1e-6 for _, _, prior in later)
+    _, others = runs["teacher-zero-0"]
+    assert losses == [pytest.approx(step, rel=TOLERANCE, abs=1e-10) for step in others]
 
 
 @pytest.mark.parametrize("case", SCALES)

@@ -61,10 +61,6 @@ def test_one_of_a_kind_is_said_in_the_singular(make_job, plan_of, tmp_path):
             "spec.training.method: LoRA is not available yet; use Full",
         ),
         (
-            {"priorPreservation": {"mode": "FrozenTeacher"}},
-            "spec.priorPreservation.mode: FrozenTeacher is not available yet; use GeneratedImages or",
-        ),
-        (
             {"output": {"uri": "s3://bucket/models"}},
             "spec.output.uri: s3://bucket/models is not available yet; use pvc://CLAIM/path",
         ),

@@ -65,11 +65,11 @@ NAN = float("nan")
 
 @pytest.mark.parametrize(("loss", "grad_norm"), [(NAN, 1.0), (1.0, float("inf")), (1.0, NAN)])
 def test_a_step_that_diverged_is_refused_before_it_is_saved(loss, grad_norm):
-    stats = StepStats(Losses(total=loss, instance=loss), grad_norm, stop=False)
+    stats = StepStats(Losses(total=loss, instance=loss), grad_norm, 1e-3, stop=False)
     with pytest.raises(TrainerError, match=r"spec\.training\.learningRate: the .* of step 7 is"):
         _refuse_nan(7, stats, Precision.FP32)
 
 
 def test_a_step_that_fp16_skips_is_not_an_error():
-    stats = StepStats(Losses(total=1.0, instance=1.0), float("inf"), stop=False)
+    stats = StepStats(Losses(total=1.0, instance=1.0), float("inf"), 1e-3, stop=False)
     _refuse_nan(7, stats, Precision.FP16)

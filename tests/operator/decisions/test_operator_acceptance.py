@@ -42,12 +42,6 @@ def test_a_good_job_is_accepted():
             "spec.training.method: LoRA is not available yet; use Full",
         ),
         (
-            {"priorPreservation": {"mode": "FrozenTeacher"}},
-            "NotSupported",
-            "spec.priorPreservation.mode: FrozenTeacher is not available yet; use GeneratedImages"
-            " or Disabled",
-        ),
-        (
             {"baseModel": {"uri": "s3://bucket/sd"}},
             "UnsupportedUri",
             "spec.baseModel.uri: s3://bucket/sd is not available yet; copy it to a volume or a"

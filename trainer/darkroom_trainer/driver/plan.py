@@ -180,6 +180,8 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     if not (on_gpu and spec.scale.offload is Offload.CPU):
         per_parameter += state["optimizer"] / (world if stage >= 1 else 1)
     frozen = sum(base.num_parameters.values()) - sizes.trained_parameters(job, base)
+    if _has_teacher(job):
+        frozen += base.num_parameters["unet"]
     images = _images_per_micro_batch(job)
     latents = (spec.training.resolution // base.vae_scale_factor) ** 2
     activations = ACTIVATION_TENSORS * images * latents * base.unet_channels * state["weights"]
@@ -201,7 +203,8 @@ def estimate_seconds(
     forward = FORWARD_FLOP * base.num_parameters["unet"] * latents
     micro_batches = spec.training.gradient_accumulation_steps * spec.scale.workers
     images = steps * micro_batches * _images_per_micro_batch(job)
-    passes = 3 * images  # a backward pass costs two forward passes
+    passes = 3.0 * images  # a backward pass costs two forward passes
+    passes += images / 2 if _has_teacher(job) else 0
     passes += 2 * spec.prior_preservation.sampling_steps * class_images_to_make  # with guidance
     on_gpu = spec.scale.gpus_per_worker > 0
     speed = GPU_FLOPS * spec.scale.workers if on_gpu else CPU_FLOPS * machine.cpus
@@ -219,7 +222,12 @@ def _class_images(job: PersonalizationJob) -> int:
 
 
 def _images_per_micro_batch(job: PersonalizationJob) -> int:
-    return job.spec.training.batch_size_per_worker * (2 if _class_images(job) else 1)
+    has_prior = job.spec.prior_preservation.mode is not PriorMode.DISABLED
+    return job.spec.training.batch_size_per_worker * (2 if has_prior else 1)
+
+
+def _has_teacher(job: PersonalizationJob) -> bool:
+    return job.spec.prior_preservation.mode is PriorMode.FROZEN_TEACHER
 
 
 def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) -> None:

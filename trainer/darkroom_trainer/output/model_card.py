@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import yaml
 
-from darkroom_api.job import PersonalizationJob, PriorMode, SubjectKind
+from darkroom_api.job import PersonalizationJob, PriorMode, PriorPreservation, SubjectKind
 from darkroom_trainer.inputs.base_model import BaseModel
 
 CARD_FILE: Final = "README.md"
@@ -80,7 +80,6 @@ def _front_matter(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
 
 def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
     spec = job.spec
-    prior = spec.prior_preservation
     return {
         "name": job.metadata.name,
         "what": "style" if spec.subject.kind is SubjectKind.STYLE else "subject",
@@ -89,9 +88,7 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
         "license": base.license,
         "instance_prompt": spec.subject.instance_prompt,
         "class_prompt": spec.subject.class_prompt,
-        "prior": "none"
-        if prior.mode is PriorMode.DISABLED
-        else f"{prior.num_images} pictures drawn by the base model, weight {prior.weight}",
+        "prior": _prior_in_words(spec.prior_preservation),
         "trained": "UNet and text encoder" if spec.training.train_text_encoder else "UNet",
         "steps": spec.training.max_steps,
         "learning_rate": spec.training.learning_rate,
@@ -100,3 +97,13 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
         "seed": spec.training.seed,
         "consent": _CONSENT if spec.subject.kind is SubjectKind.PERSON else "",
     }
+
+
+def _prior_in_words(prior: PriorPreservation) -> str:
+    match prior.mode:
+        case PriorMode.GENERATED_IMAGES:
+            return f"{prior.num_images} pictures drawn by the base model, weight {prior.weight}"
+        case PriorMode.FROZEN_TEACHER:
+            return f"what the base model itself predicts, weight {prior.weight}"
+        case PriorMode.DISABLED:
+            return "none"

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from darkroom_api.job import PriorMode
 from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Losses, Phase, ProgressWriter
 from darkroom_trainer.progress.trackers import Trackers
 from darkroom_trainer.worker_task import WorkerTask
@@ -12,7 +13,8 @@ class Reporter:
 
     def __init__(self, task: WorkerTask, rank: int) -> None:
         spec = task.job.spec
-        self._images_per_step = spec.global_batch_size * (2 if task.recipe else 1)
+        has_prior = spec.prior_preservation.mode is not PriorMode.DISABLED
+        self._images_per_step = spec.global_batch_size * (2 if has_prior else 1)
         self._progress: ProgressWriter | None = None
         self._trackers: Trackers | None = None
         if rank == 0:

@@ -17,6 +17,7 @@ from darkroom_trainer.training.loss import (
     prediction_target,
 )
 from darkroom_trainer.training.streams import Stream, integers, normal, shuffled_index
+from darkroom_trainer.training.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Batch:
     """Which of those each has, (B,)."""
 
     target: Tensor
-    """What the denoiser is to say: noise or velocity, (B, C, H, W)."""
+    """What the denoiser is to say: noise or velocity, or what a teacher says; (B, C, H, W)."""
 
     num_instance: int
 
@@ -76,7 +77,10 @@ class BatchSource:
     """Instance images in the order of one round: each as often as it repeats."""
 
     class_latents: Tensor | None
-    """Latents of the M class images, (M, C, H, W); None without a prior."""
+    """Latents of the M class images, (M, C, H, W); None without such a prior."""
+
+    teacher: Teacher | None
+    """Whose predictions are the prior's targets, for the instance images again; None without such a prior."""
 
     alphas_cumprod: Tensor
     """Share of signal at each noise level, (T,)."""
@@ -89,10 +93,16 @@ class BatchSource:
     noise_offset: float = 0.0
     """Strength of the noise that all pixels of a channel share."""
 
+    @property
+    def has_prior(self) -> bool:
+        """Whether half of each batch keeps the class noun's meaning."""
+        return self.class_latents is not None or self.teacher is not None
+
     def draw(self, step: int, samples: Sequence[int]) -> Batch:
         """The batch of an optimizer step for some of its samples, of 0 to global batch size - 1.
 
-        Every sample is an instance image and, with a prior, a class image of its own.
+        Every sample is an instance image and, with a prior, a class image of its own: for a teacher the
+        same latents again, at another noise level and under the class prompt.
         """
         images = self._chosen_images(step, samples)
         latents = self.moments.sample(self.seed, step, samples, images)
@@ -101,8 +111,8 @@ class BatchSource:
         # its number alone, not on the rank or micro batch that draws it. Resuming and other world sizes
         # rest on that; other counters would be another training.
         counters = [2 * sample for sample in samples]
-        if self.class_latents is not None:
-            latents = torch.cat([latents, self._chosen_class_latents(step, samples)])
+        if self.has_prior:
+            latents = torch.cat([latents, self._prior_latents(step, samples, latents)])
             rows += [self.prompts.class_row] * len(samples)
             counters += [2 * sample + 1 for sample in samples]
         device = latents.device
@@ -110,16 +120,22 @@ class BatchSource:
         timesteps = integers(
             self.seed, Stream.TIMESTEP, step, counters, high=len(self.alphas_cumprod)
         ).to(device)
+        noisy = add_noise(latents, noise, timesteps, self.alphas_cumprod)
+        target = prediction_target(
+            self.prediction_type, latents, noise, timesteps, self.alphas_cumprod
+        )
+        if self.teacher is not None:
+            first = len(samples)
+            taught = self.teacher.predict(noisy[first:], timesteps[first:])
+            target = torch.cat([target[:first], taught])
         # The class prompt goes along without a prior, too: a text encoder sees as many prompts as ever.
         used = sorted({*rows, self.prompts.class_row})
         return Batch(
-            noisy=add_noise(latents, noise, timesteps, self.alphas_cumprod),
+            noisy=noisy,
             timesteps=timesteps,
             prompts=self.prompts.values[used],
             prompt_rows=torch.tensor([used.index(row) for row in rows], device=device),
-            target=prediction_target(
-                self.prediction_type, latents, noise, timesteps, self.alphas_cumprod
-            ),
+            target=target,
             num_instance=len(samples),
             weights=None
             if self.snr_gamma is None
@@ -139,8 +155,9 @@ class BatchSource:
         order = self._shuffled(Stream.INSTANCE_ORDER, step, samples, len(self.draws))
         return [self.draws[place] for place in order]
 
-    def _chosen_class_latents(self, step: int, samples: Sequence[int]) -> Tensor:
-        assert self.class_latents is not None
+    def _prior_latents(self, step: int, samples: Sequence[int], instance: Tensor) -> Tensor:
+        if self.class_latents is None:
+            return instance
         return self.class_latents[
             self._shuffled(Stream.CLASS_ORDER, step, samples, len(self.class_latents))
         ]

@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from darkroom_api.artifact import TrainState
 from darkroom_api.integrity import write_atomically
-from darkroom_api.job import PersonalizationJobSpec, Precision
+from darkroom_api.job import PersonalizationJobSpec, Precision, PriorMode
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.status import Reason
 from darkroom_api.times import format_time, utc_now
@@ -46,6 +46,7 @@ from darkroom_trainer.training.latents import encode_moments
 from darkroom_trainer.training.loss import dreambooth_loss
 from darkroom_trainer.training.models import LoadedBase, load_base, split_state, trainable_denoiser
 from darkroom_trainer.training.schedule import learning_rates
+from darkroom_trainer.training.teacher import Teacher, frozen_teacher
 from darkroom_trainer.worker_task import WorkerTask
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ def _train_step(
         losses=Losses(
             total=total,
             instance=instance,
-            prior=None if source.class_latents is None else prior,
+            prior=prior if source.has_prior else None,
         ),
         grad_norm=engine.grad_norm(ds_engine),
         learning_rate=rates.unet,
@@ -273,11 +274,18 @@ def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> Batch
         prompts=_prompts(base, spec, photos),
         draws=[at for at, photo in enumerate(photos.photos) for _ in range(photo.repeats)],
         class_latents=class_latents,
+        teacher=_teacher(base, spec),
         alphas_cumprod=base.alphas_cumprod,
         prediction_type=base.prediction_type,
         snr_gamma=None if spec.training.snr_gamma is None else float(spec.training.snr_gamma),
         noise_offset=float(spec.training.noise_offset),
     )
+
+
+def _teacher(base: LoadedBase, spec: PersonalizationJobSpec) -> Teacher | None:
+    if spec.prior_preservation.mode is not PriorMode.FROZEN_TEACHER:
+        return None
+    return frozen_teacher(base, spec.subject.class_prompt, engine.DTYPES[spec.scale.precision])
 
 
 def _prompts(base: LoadedBase, spec: PersonalizationJobSpec, photos: PhotoSet) -> Prompts:
