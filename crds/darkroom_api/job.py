@@ -260,7 +260,7 @@ class Training(ApiModel):
     """Step from which on the text encoder stays as it is; trained to the end when absent."""
 
     gradient_checkpointing: bool = False
-    """Whether the UNet's activations are computed again in the backward pass: a quarter slower, in less memory."""
+    """Whether the UNet's activations are computed again in the backward pass: slower, in less memory."""
 
     horizontal_flip: bool = False
     """Whether instance images are mirrored at random; leave off for subjects with writing or a left and a right."""

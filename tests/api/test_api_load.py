@@ -40,6 +40,13 @@ def test_the_readme_shows_a_job_that_loads():
     assert parse_job(yaml.safe_load(block)).metadata.name == "rex"
 
 
+def test_the_page_about_training_shows_fields_that_load(small_job):
+    text = (ROOT / "docs" / "training.md").read_text()
+    shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    spec = parse_job(small_job | {"spec": small_job["spec"] | shown}).spec
+    assert spec.training.text_encoder_stop_step == shown["training"]["textEncoderStopStep"]
+
+
 def test_what_is_absent_has_its_default(small_job):
     spec = parse_job(small_job).spec
     assert spec.prior_preservation.mode is PriorMode.GENERATED_IMAGES
