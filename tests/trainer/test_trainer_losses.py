@@ -60,6 +60,7 @@ TRAININGS = {
     "recomputed": ({"gradientCheckpointing": True}, SCALES["zero-0"]),
     **{f"recipe-{name}": (RECIPE, scale) for name, scale in SCALES.items()},
     "recipe-whole": (RECIPE | {"batchSizePerWorker": 8}, SCALES["zero-0"]),
+    "recipe-zero-3": (RECIPE, {"workers": 2, "zeroStage": 3}),
     "recipe-recomputed": (RECIPE | {"gradientCheckpointing": True}, SCALES["zero-2"]),
     **{f"teacher-{name}": ({}, scale) for name, scale in SCALES.items()},
 }
@@ -124,7 +125,9 @@ def test_a_tiny_job_has_the_losses_it_always_had_whatever_shares_it_out(runs, ca
     assert losses == [pytest.approx(step, rel=TOLERANCE) for step in LOSSES]
 
 
-@pytest.mark.parametrize("case", ["recipe-zero-0", "recipe-zero-2", "recipe-recomputed"])
+@pytest.mark.parametrize(
+    "case", ["recipe-zero-0", "recipe-zero-2", "recipe-zero-3", "recipe-recomputed"]
+)
 def test_a_recipe_is_the_same_whatever_shares_its_steps_out(runs, case):
     _, whole = runs["recipe-whole"]
     assert whole[0] != pytest.approx(LOSSES[0], rel=0.01)
