@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from pydantic.alias_generators import to_snake
 from pydantic_core import PydanticCustomError
 
 from darkroom_api.names import MAX_NAME_LENGTH
@@ -54,6 +56,18 @@ NAME_RULES: tuple[Rule, ...] = (
 """Over the whole job; Kubernetes' own rules for names come first. Their twin is `ObjectMeta.name`."""
 
 
+def _in_bounds(field: str, *, most: int, example: str, optional: bool = False) -> SpecRule:
+    """A decimal number that is greater than 0 and has an upper bound, or is absent where it may be."""
+    value, read = f"double(self.{field})", attrgetter(to_snake(field))
+    cel = f"{value} > 0.0 && {value} <= {most}.0"
+    return SpecRule(
+        field=field,
+        message=f"must be greater than 0 and at most {most}: write for example {example}",
+        cel=f"!has(self.{field}) || ({cel})" if optional else cel,
+        holds=lambda spec: read(spec) is None or 0.0 < float(read(spec)) <= most,
+    )
+
+
 SPEC_RULES: tuple[SpecRule, ...] = (
     SpecRule(
         field="subject.images",
@@ -76,45 +90,22 @@ SPEC_RULES: tuple[SpecRule, ...] = (
         cel="!self.subject.classNoun.matches('(?i)^' + self.subject.identifier + '$')",
         holds=lambda spec: spec.subject.identifier.lower() != spec.subject.class_noun.lower(),
     ),
-    SpecRule(
-        field="training.learningRate",
-        message="must be greater than 0 and at most 1: write for example 5e-6",
-        cel="double(self.training.learningRate) > 0.0 && double(self.training.learningRate) <= 1.0",
-        holds=lambda spec: 0.0 < float(spec.training.learning_rate) <= 1.0,
-    ),
+    _in_bounds("training.learningRate", most=1, example="5e-6"),
     SpecRule(
         field="training.warmupSteps",
         message="must be fewer than maxSteps: the learning rate would never get to its height",
         cel="self.training.warmupSteps < self.training.maxSteps",
         holds=lambda spec: spec.training.warmup_steps < spec.training.max_steps,
     ),
-    SpecRule(
-        field="training.maxGradNorm",
-        message="must be greater than 0 and at most 1000: write for example 1.0",
-        cel="double(self.training.maxGradNorm) > 0.0 && double(self.training.maxGradNorm) <= 1000.0",
-        holds=lambda spec: 0.0 < float(spec.training.max_grad_norm) <= 1000.0,
-    ),
-    SpecRule(
-        field="training.snrGamma",
-        message="must be greater than 0 and at most 100: write for example 5.0",
-        cel="!has(self.training.snrGamma) || (double(self.training.snrGamma) > 0.0"
-        " && double(self.training.snrGamma) <= 100.0)",
-        holds=lambda spec: 0.0 < float(spec.training.snr_gamma or 1) <= 100.0,
-    ),
+    _in_bounds("training.maxGradNorm", most=1000, example="1.0"),
+    _in_bounds("training.snrGamma", most=100, example="5.0", optional=True),
     SpecRule(
         field="training.noiseOffset",
         message="must be at most 1: write for example 0.1",
         cel="double(self.training.noiseOffset) <= 1.0",
         holds=lambda spec: float(spec.training.noise_offset) <= 1.0,
     ),
-    SpecRule(
-        field="training.textEncoderLearningRate",
-        message="must be greater than 0 and at most 1: write for example 1e-6",
-        cel="!has(self.training.textEncoderLearningRate)"
-        " || (double(self.training.textEncoderLearningRate) > 0.0"
-        " && double(self.training.textEncoderLearningRate) <= 1.0)",
-        holds=lambda spec: 0.0 < float(spec.training.text_encoder_learning_rate or 1) <= 1.0,
-    ),
+    _in_bounds("training.textEncoderLearningRate", most=1, example="1e-6", optional=True),
     SpecRule(
         field="training.trainTextEncoder",
         message="is false: leave out textEncoderLearningRate and textEncoderStopStep, or set it to true",

@@ -15,6 +15,7 @@ from darkroom_api.artifact import (
 )
 from darkroom_api.integrity import hash_folder, seal
 from darkroom_api.registry import publish, staging_folder
+from darkroom_testing.tiny_models import vit_config
 
 
 def _seal(folder, kind, name, **fields):
@@ -43,18 +44,12 @@ def serving_base(tmp_path_factory, write_base):
 def serving_classifier(tmp_path_factory):
     """A random-init classifier of cats, dogs and cars, 32 x 32 pictures."""
     import torch
-    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+    from transformers import ViTForImageClassification, ViTImageProcessor
 
     folder = tmp_path_factory.mktemp("classifier") / "classifier"
     torch.manual_seed(0)
     labels = {0: "cat", 1: "dog", 2: "car"}
-    config = ViTConfig(
-        image_size=32,
-        patch_size=8,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
+    config = vit_config(
         id2label=labels,
         label2id={label: number for number, label in labels.items()},
     )

@@ -4,7 +4,6 @@ import asyncio
 import shutil
 
 import pytest
-import torch
 
 from darkroom_api.artifact import ArtifactKind
 from darkroom_serving.errors import ApiError
@@ -12,26 +11,14 @@ from darkroom_serving.generation import Studio
 from darkroom_serving.models import ModelCatalogue
 from darkroom_serving.settings import Limits
 from darkroom_serving.wire import ImagesRequest
+from darkroom_testing.tiny_models import safety_checker
 
 
 def write_checker(folder, threshold):
     """A random-init checker that flags everything above a similarity."""
-    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-    from transformers import CLIPConfig, CLIPImageProcessor
+    from transformers import CLIPImageProcessor
 
-    vision = {
-        "image_size": 32,
-        "patch_size": 8,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "projection_dim": 16,
-    }
-    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16))
-    with torch.no_grad():
-        checker.concept_embeds_weights.fill_(threshold)
-    checker.save_pretrained(folder / "safety_checker", safe_serialization=True)
+    safety_checker(threshold).save_pretrained(folder / "safety_checker", safe_serialization=True)
     size = {"height": 32, "width": 32}
     CLIPImageProcessor(size=size, crop_size=size).save_pretrained(folder / "feature_extractor")
 

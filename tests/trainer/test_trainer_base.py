@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPImageProcessor
+from transformers import CLIPImageProcessor
 
+from darkroom_testing.tiny_models import safety_checker
 from darkroom_trainer.driver import base_check
 from darkroom_trainer.driver.base_check import check_base, class_warnings
 from darkroom_trainer.errors import TrainerError
@@ -171,17 +171,7 @@ def test_a_repository_with_only_a_variant_is_read_and_published_without_it(
 def test_a_safety_checker_in_half_precision_is_published_so_that_a_plain_pipeline_draws(
     pipeline, make_job, tmp_path
 ):
-    vision = {
-        "image_size": 32,
-        "patch_size": 8,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "projection_dim": 16,
-    }
-    checker = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=16))
-    checker.concept_embeds_weights.data.fill_(2.0)  # nothing is that alike
+    checker = safety_checker(threshold=2.0)  # nothing is that alike
     checker.special_care_embeds_weights.data.fill_(2.0)
     size = {"height": 32, "width": 32}
     pipeline.register_modules(

@@ -9,11 +9,12 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+from transformers import ViTForImageClassification, ViTImageProcessor
 
 from darkroom_api.artifact import ArtifactKind
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import read_manifest, verify
+from darkroom_testing.tiny_models import vit_config
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.importing.bring import plan_import, run_import
 from darkroom_trainer.inputs.base_model import inspect_base
@@ -207,15 +208,7 @@ def test_code_in_a_pickle_is_never_run(base, bring, tmp_path):
 @pytest.fixture
 def classifier(tmp_path):
     folder = tmp_path / "vit"
-    config = ViTConfig(
-        image_size=32,
-        patch_size=8,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    ViTForImageClassification(config).save_pretrained(folder)
+    ViTForImageClassification(vit_config()).save_pretrained(folder)
     ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 

@@ -88,9 +88,11 @@ def lint_file(file: Path) -> list[Finding]:
 
 def _base_findings(job: "PersonalizationJob", file: Path) -> list[Finding]:
     """What is wrong or doubtful in a base model on this machine, where the trainer is installed."""
+    from darkroom_api.uris import local_path
+
     uri = job.spec.base_model.uri
     there = uri.startswith("builtin:") or (
-        uri.startswith("file:") and _exists(file.parent / uri.removeprefix("file:"))
+        uri.startswith("file:") and _exists(local_path(uri, file.parent))
     )
     if not there or not all(map(find_spec, _TRAINER)):
         return []
