@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import load_file, save_file
 
 from darkroom_api.registry import load_verified
 from darkroom_api.status import Reason
@@ -180,12 +180,11 @@ def test_a_worker_that_ray_killed_for_its_memory_is_told_as_that():
 
 @pytest.fixture
 def overflowing_base(tiny_base, tmp_path):
-    """A base model whose predictions are too large to be squared in 32 bits."""
+    """A base model whose latents are too large to be squared in 32 bits; its weights are in order."""
     folder = shutil.copytree(tiny_base, tmp_path / "overflowing")
-    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors = load_file(file)
-    tensors["conv_out.weight"] *= 1e30
-    save_file(tensors, file, metadata={"format": "pt"})
+    (folder / "manifest.json").unlink()
+    file = folder / "vae" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "scaling_factor": 1e30}))
     return folder
 
 

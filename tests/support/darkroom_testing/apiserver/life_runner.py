@@ -49,6 +49,8 @@ class Mirror(threading.Thread):
     def __init__(self, cluster: Cluster, path: str, news: threading.Event) -> None:
         super().__init__(daemon=True)
         self.objects: dict[str, Document] = {}
+        self.uids: dict[str, set[str]] = {}
+        """Of all that there was, by name: one that was made anew has another."""
         self._admin, self._path, self._news = Admin(cluster), path, news
         self._ended = False
         self.start()
@@ -65,18 +67,24 @@ class Mirror(threading.Thread):
 
     def _follow(self) -> None:
         page = self._admin.call("GET", self._path)
-        self.objects = {one["metadata"]["name"]: one for one in page["items"]}
+        self.objects = {}
+        for one in page["items"]:
+            self._keep(one)
         version = page["metadata"]["resourceVersion"]
         for line in self._admin.lines(f"{self._path}?watch=1&resourceVersion={version}"):
             event = json.loads(line)
-            name = event["object"]["metadata"]["name"]
             if event["type"] == "DELETED":
-                self.objects.pop(name, None)
+                self.objects.pop(event["object"]["metadata"]["name"], None)
             else:
-                self.objects[name] = event["object"]
+                self._keep(event["object"])
             self._news.set()
             if self._ended:
                 return
+
+    def _keep(self, one: Document) -> None:
+        name = one["metadata"]["name"]
+        self.objects[name] = one
+        self.uids.setdefault(name, set()).add(one["metadata"]["uid"])
 
 
 class Plan:
