@@ -25,6 +25,8 @@ CLAIM_PATTERN: Final = (
 )
 FILE_PATTERN: Final = r"file:[^\x00-\x1f]+"
 
+CLASS_NOUN_PATTERN: Final = r"^[A-Za-z0-9]+([ '-][A-Za-z0-9]+)*$"
+
 MODEL_URI_PATTERN = (
     rf"^({HF_PATTERN}|{OBJECT_PATTERN}|{CLAIM_PATTERN}|{FILE_PATTERN}|builtin:miniature)$"
 )
@@ -39,6 +41,9 @@ ImagesUri = Annotated[
 ]
 OutputUri = Annotated[
     str, StringConstraints(pattern=OUTPUT_URI_PATTERN, min_length=1, max_length=512)
+]
+ClassNoun = Annotated[
+    str, StringConstraints(pattern=CLASS_NOUN_PATTERN, min_length=1, max_length=64)
 ]
 ObjectName = Annotated[str, StringConstraints(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
 Decimal = Annotated[str, StringConstraints(pattern=DECIMAL_PATTERN, min_length=1, max_length=24)]

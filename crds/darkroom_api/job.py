@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from darkroom_api import rules
 from darkroom_api.fields import (
     ApiModel,
+    ClassNoun,
     Decimal,
     ImagesUri,
     ModelUri,
@@ -23,10 +24,10 @@ from darkroom_api.fields import (
 from darkroom_api.names import DEFAULT_NAMESPACE, MAX_NAME_LENGTH
 from darkroom_api.pods import Pods
 from darkroom_api.status import PersonalizationJobStatus
+from darkroom_api.training import Training
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 IDENTIFIER_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9_-]*|<[A-Za-z0-9][A-Za-z0-9_-]*>)$"
-CLASS_NOUN_PATTERN = r"^[A-Za-z0-9]+([ '-][A-Za-z0-9]+)*$"
 
 
 class SubjectKind(StrEnum):
@@ -44,22 +45,6 @@ class PriorMode(StrEnum):
     GENERATED_IMAGES = "GeneratedImages"
     FROZEN_TEACHER = "FrozenTeacher"
     DISABLED = "Disabled"
-
-
-class Method(StrEnum):
-    """Which weights are trained: all of them, low-rank adapters, or one new token embedding."""
-
-    FULL = "Full"
-    LORA = "LoRA"
-    TEXTUAL_INVERSION = "TextualInversion"
-
-
-class LearningRateSchedule(StrEnum):
-    """How the learning rate goes on after the warm-up: the same, or down to 0 at the last step."""
-
-    CONSTANT = "Constant"
-    LINEAR = "Linear"
-    COSINE = "Cosine"
 
 
 class Placement(StrEnum):
@@ -146,12 +131,9 @@ class Subject(ApiModel):
         str, StringConstraints(pattern=IDENTIFIER_PATTERN, min_length=1, max_length=32)
     ]
     """The rare token that will stand for the subject in prompts, for example `sks`, `TOK` or `<sks>`; to
-    most tokenizers upper and lower case are the same."""
+    most tokenizers upper and lower case are the same. A new token (`training.newTokens`) is written `<sks>`."""
 
-    class_noun: Annotated[
-        str,
-        StringConstraints(pattern=CLASS_NOUN_PATTERN, min_length=1, max_length=64),
-    ]
+    class_noun: ClassNoun
     """The ordinary word for what the subject is, for example `dog`; its meaning is preserved."""
 
     images: Images
@@ -197,7 +179,7 @@ class PriorPreservation(ApiModel):
     mode: PriorMode = PriorMode.GENERATED_IMAGES
     """Where the prior comes from: `GeneratedImages` has the base model draw class images first;
     `FrozenTeacher` keeps a frozen copy of it beside the training, which says what to keep without any
-    images; `Disabled` keeps nothing."""
+    images (for LoRA the same network without its adapters); `Disabled` keeps nothing."""
 
     weight: Decimal = "1.0"
     """Lambda of the loss: instance loss + lambda x prior loss. Between 0 and 100."""
@@ -210,63 +192,6 @@ class PriorPreservation(ApiModel):
 
     guidance_scale: Decimal = "7.5"
     """Classifier-free guidance scale of the class images. Between 1 and 30."""
-
-
-class Training(ApiModel):
-    """How the weights are trained."""
-
-    method: Method = Method.FULL
-    """Which weights are trained."""
-
-    max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 800
-    """Number of optimizer steps."""
-
-    learning_rate: Decimal = "5e-6"
-    """AdamW's learning rate, the highest of the run. Greater than 0, at most 1."""
-
-    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.CONSTANT
-    """How the learning rate goes on after the warm-up: `Linear` and `Cosine` lower it to 0 at the last step."""
-
-    warmup_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Optimizer steps over which the learning rate rises from 0. Fewer than `maxSteps`."""
-
-    max_grad_norm: Decimal = "1.0"
-    """Gradients are scaled down to this global norm. Greater than 0, at most 1000."""
-
-    snr_gamma: Decimal | None = None
-    """Min-SNR weighting of the loss (arXiv 2303.09556, usually 5.0), of instance and class images alike;
-    none when absent. Greater than 0, at most 100."""
-
-    noise_offset: Decimal = "0"
-    """Strength of the noise that is added to whole channels, so that pictures may become darker or lighter
-    (0.05 to 0.1 is usual). At most 1."""
-
-    resolution: Annotated[int, Field(ge=32, le=2048, multiple_of=8)] = 512
-    """Side in pixels of the square that pictures are resized and cropped to."""
-
-    batch_size_per_worker: Annotated[int, Field(ge=1, le=256)] = 1
-    """Instance images in a worker's micro batch; as many class images join them."""
-
-    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=256)] = 1
-    """Micro batches in one optimizer step."""
-
-    train_text_encoder: bool = True
-    """Whether the text encoder is trained with the UNet."""
-
-    text_encoder_learning_rate: Decimal | None = None
-    """Learning rate of the text encoder; `learningRate` when absent. Greater than 0, at most 1."""
-
-    text_encoder_stop_step: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Step from which on the text encoder stays as it is; trained to the end when absent."""
-
-    gradient_checkpointing: bool = False
-    """Whether the UNet's activations are computed again in the backward pass: slower, in less memory."""
-
-    horizontal_flip: bool = False
-    """Whether instance images are mirrored at random; leave off for subjects with writing or a left and a right."""
-
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
-    """Seed of everything random: the same spec and seed give the same weights."""
 
 
 class Scale(ApiModel):
@@ -322,6 +247,9 @@ class Output(ApiModel):
 
     precision: ExportPrecision = ExportPrecision.FP16
     """Number format of the published weights."""
+
+    kohya_keys: bool = False
+    """Whether LoRA's weights are also written with kohya's keys, for programs that know only those."""
 
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
     """What happens to the published model when the job is deleted."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from darkroom_api.job import Method, PersonalizationJobSpec
+from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
 from darkroom_api.times import parse_time
+from darkroom_api.training import Method
 
 UNAVAILABLE_SCHEMES: Final = ("s3://", "gs://")
 """Storage that the API names and no part reads or writes yet."""

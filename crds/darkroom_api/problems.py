@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 
 from darkroom_api import fields, pods
 from darkroom_api.job import (
-    CLASS_NOUN_PATTERN,
     DNS_LABEL,
     IDENTIFIER_PATTERN,
     PersonalizationJob,
@@ -45,7 +44,7 @@ PATTERNS: Final[dict[str, str]] = {
     DNS_LABEL: "use lower-case letters, digits and -, beginning and ending with a letter or digit",
     fields.DNS_SUBDOMAIN: "use lower-case letters, digits, - and .",
     IDENTIFIER_PATTERN: "use letters, digits, _ and -, perhaps within < and >, for example sks or <sks>",
-    CLASS_NOUN_PATTERN: "use a plain word, for example dog",
+    fields.CLASS_NOUN_PATTERN: "use a plain word, for example dog",
     fields.RFC3339_UTC: "write a time in UTC, for example 2027-06-30T00:00:00Z",
     DIGEST: "use the 64 hex digits of a sha256",
     METRIC_NAME: "use letters, digits and _",

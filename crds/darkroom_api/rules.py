@@ -118,6 +118,54 @@ SPEC_RULES: tuple[SpecRule, ...] = (
         ),
     ),
     SpecRule(
+        field="training.trainTextEncoder",
+        message="TextualInversion trains the embeddings of new tokens and no text encoder: set it to false",
+        cel="self.training.method != 'TextualInversion' || !self.training.trainTextEncoder",
+        holds=lambda spec: (
+            spec.training.method != "TextualInversion" or not spec.training.train_text_encoder
+        ),
+    ),
+    SpecRule(
+        field="training.lora",
+        message="is of another method: set method to LoRA, or leave it out",
+        cel="self.training.method == 'LoRA' || !has(self.training.lora)",
+        holds=lambda spec: spec.training.method == "LoRA" or spec.training.lora is None,
+    ),
+    SpecRule(
+        field="training.newTokens",
+        message="is of another method: set method to TextualInversion or LoRA, or leave it out",
+        cel="self.training.method != 'Full' || !has(self.training.newTokens)",
+        holds=lambda spec: spec.training.method != "Full" or spec.training.new_tokens is None,
+    ),
+    SpecRule(
+        field="training.newTokens.learningRate",
+        message="must be greater than 0 and at most 1: write for example 5e-3",
+        cel="!has(self.training.newTokens) || !has(self.training.newTokens.learningRate)"
+        " || (double(self.training.newTokens.learningRate) > 0.0"
+        " && double(self.training.newTokens.learningRate) <= 1.0)",
+        holds=lambda spec: (
+            spec.training.new_tokens is None
+            or spec.training.new_tokens.learning_rate is None
+            or 0.0 < float(spec.training.new_tokens.learning_rate) <= 1.0
+        ),
+    ),
+    SpecRule(
+        field="subject.identifier",
+        message="is a new token with this method: write it within < and >, for example <sks>",
+        # Without them it would be found inside of other words, too.
+        cel="(self.training.method != 'TextualInversion' && !has(self.training.newTokens))"
+        " || self.subject.identifier.startsWith('<')",
+        holds=lambda spec: (
+            spec.training.added_tokens is None or spec.subject.identifier.startswith("<")
+        ),
+    ),
+    SpecRule(
+        field="output.kohyaKeys",
+        message="are LoRA's: set training.method to LoRA, or this to false",
+        cel="self.training.method == 'LoRA' || !self.output.kohyaKeys",
+        holds=lambda spec: spec.training.method == "LoRA" or not spec.output.kohya_keys,
+    ),
+    SpecRule(
         field="priorPreservation.weight",
         message="must be at most 100: write for example 1.0",
         cel="double(self.priorPreservation.weight) <= 100.0",
@@ -159,6 +207,7 @@ TRANSITION_RULES: tuple[Rule, ...] = (
             "checkpoint",
             "output.uri",
             "output.precision",
+            "output.kohyaKeys",
         )
     ),
     *(

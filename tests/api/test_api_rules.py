@@ -12,7 +12,10 @@ from darkroom_api.rules import NAME_RULES, SPEC_RULES, TRANSITION_RULES, changed
 
 CONSENT = {"recordRef": {"name": "consent-ada"}, "expires": "2027-06-30T00:00:00Z"}
 
-# Field that is blamed, a path below spec to set, values that pass, values that fail.
+NEW_TOKEN = {"subject": {"identifier": "<sks>"}}
+INVERSION = {"method": "TextualInversion", "trainTextEncoder": False}
+
+# Field that is blamed, a path below spec to set (sections where empty), values that pass, values that fail.
 CASES = (
     (
         "subject.images",
@@ -60,6 +63,48 @@ CASES = (
             {"trainTextEncoder": False, "textEncoderLearningRate": "1e-6"},
         ),
     ),
+    (
+        "training.trainTextEncoder",
+        "",
+        (NEW_TOKEN | {"training": INVERSION}, {"training": {"method": "LoRA"}}),
+        (NEW_TOKEN | {"training": {"method": "TextualInversion"}},),
+    ),
+    (
+        "training.lora",
+        "training",
+        ({"method": "LoRA"}, {"method": "LoRA", "lora": {"rank": 4}}, {"method": "Full"}),
+        ({"method": "Full", "lora": {}}, {"lora": {"rank": 4}}),
+    ),
+    (
+        "training.newTokens",
+        "",
+        (
+            NEW_TOKEN | {"training": {"method": "LoRA", "newTokens": {}}},
+            NEW_TOKEN | {"training": INVERSION | {"newTokens": {"vectors": 2}}},
+        ),
+        (NEW_TOKEN | {"training": {"newTokens": {}}},),
+    ),
+    (
+        "training.newTokens.learningRate",
+        "",
+        (NEW_TOKEN | {"training": INVERSION | {"newTokens": {"learningRate": "5e-3"}}},),
+        tuple(
+            NEW_TOKEN | {"training": {"method": "LoRA", "newTokens": {"learningRate": rate}}}
+            for rate in ("0", "1.5")
+        ),
+    ),
+    (
+        "subject.identifier",
+        "training",
+        ({"method": "LoRA"},),
+        (INVERSION, {"method": "LoRA", "newTokens": {}}),
+    ),
+    (
+        "output.kohyaKeys",
+        "",
+        ({"training": {"method": "LoRA"}, "output": {"kohyaKeys": True}},),
+        ({"output": {"kohyaKeys": True}},),
+    ),
     ("priorPreservation.weight", "priorPreservation.weight", ("0", "100", "1e2"), ("100.1", "1e3")),
     (
         "priorPreservation.guidanceScale",
@@ -97,6 +142,7 @@ CHANGES = {
     "pods": {"cpu": "4"},
     "output.uri": "pvc://others",
     "output.precision": "FP32",
+    "output.kohyaKeys": True,
 }
 ALLOWED = {
     "runPolicy.suspend": True,
@@ -107,8 +153,15 @@ ALLOWED = {
 
 
 def changed(job, path, value):
-    """A copy of a job with one value of its spec set; an object is merged unless it is images."""
+    """A copy of a job with one value of its spec set; an object is merged unless it is images.
+
+    An empty path sets values in the sections that the value names.
+    """
     job = copy.deepcopy(job)
+    if not path:
+        for section, fields in value.items():
+            job = changed(job, section, fields)
+        return job
     *parents, last = path.split(".")
     target = job["spec"]
     for name in parents:
@@ -187,22 +240,28 @@ def test_the_name_has_at_most_40_characters_and_no_point(small_job, name, accept
     assert isinstance(parsed, PersonalizationJob) is accepted
 
 
+@pytest.fixture
+def lora_job(small_job):
+    """A job in which every field may be set."""
+    return changed(small_job, "training.method", "LoRA")
+
+
 @pytest.mark.parametrize("path", CHANGES)
-def test_a_change_of_the_spec_is_refused_and_named(apiserver, small_job, path):
-    new = changed(small_job, path, CHANGES[path])
-    blamed = broken(apiserver, new, TRANSITION_RULES, old=small_job)
+def test_a_change_of_the_spec_is_refused_and_named(apiserver, lora_job, path):
+    new = changed(lora_job, path, CHANGES[path])
+    blamed = broken(apiserver, new, TRANSITION_RULES, old=lora_job)
     assert len(blamed) == 1
     assert path.startswith(blamed[0])
-    paths = changed_fields(spec_of(small_job), spec_of(new))
+    paths = changed_fields(spec_of(lora_job), spec_of(new))
     assert paths
     assert all(field.startswith(f"spec.{path}") for field in paths)
 
 
 @pytest.mark.parametrize("path", CHANGES)
-def test_taking_something_away_is_a_change_too(apiserver, small_job, path):
-    old = changed(small_job, path, CHANGES[path])
-    assert len(broken(apiserver, small_job, TRANSITION_RULES, old=old)) == 1
-    assert changed_fields(spec_of(old), spec_of(small_job))
+def test_taking_something_away_is_a_change_too(apiserver, lora_job, path):
+    old = changed(lora_job, path, CHANGES[path])
+    assert len(broken(apiserver, lora_job, TRANSITION_RULES, old=old)) == 1
+    assert changed_fields(spec_of(old), spec_of(lora_job))
 
 
 @pytest.mark.parametrize("path", ALLOWED)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from darkroom_api.job import LearningRateSchedule, Training
+from darkroom_api.training import LearningRateSchedule, Training
 from darkroom_trainer.training.schedule import LearningRates, learning_rates
 
 PUBLIC = {

@@ -41,7 +41,13 @@ NEAR_RULES = {
         "images": st.sampled_from([{}, {"uri": "file:a"}, {"configMap": "a"}])
         | st.just({"uri": "file:a", "configMap": "a"}),
     },
-    "training": {"learningRate": DECIMALS},
+    "training": {
+        "learningRate": DECIMALS,
+        "method": st.sampled_from(["Full", "LoRA", "TextualInversion"]),
+        "trainTextEncoder": st.booleans(),
+        "lora": st.just({}),
+        "newTokens": st.fixed_dictionaries({}, optional={"learningRate": DECIMALS}),
+    },
     "priorPreservation": {
         "weight": st.sampled_from(["0", "100", "100.1", "1e2", "1e3", "-1"]),
         "guidanceScale": st.sampled_from(["0.99", "1", "30", "30.1"]) | DECIMALS,
@@ -101,7 +107,7 @@ def valid_specs(draw: st.DrawFn) -> Node:
     )
     subject: Node = {
         "kind": "Person" if person else draw(st.sampled_from(["Object", "Animal", "Style"])),
-        "identifier": draw(st.sampled_from(["sks", "zwx1"])),
+        "identifier": draw(st.sampled_from(["sks", "<zwx1>"])),
         "classNoun": draw(st.sampled_from(["dog", "teddy bear", "child's toy"])),
         "images": draw(images),
     }

@@ -32,12 +32,12 @@ from darkroom_api.integrity import (
     verify,
 )
 from darkroom_api.job import (
-    LearningRateSchedule,
     ObjectMeta,
     PersonalizationJobSpec,
     SubjectKind,
 )
 from darkroom_api.status import Reason
+from darkroom_api.training import LearningRateSchedule, Training
 from darkroom_api.words import counted
 from darkroom_trainer.errors import TrainerError
 
@@ -54,6 +54,7 @@ DECIMALS: Final = (
     "priorPreservation.guidanceScale",
     "training.learningRate",
     "training.maxGradNorm",
+    "training.newTokens.learningRate",
     "training.noiseOffset",
     "training.snrGamma",
     "training.textEncoderLearningRate",
@@ -103,7 +104,7 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
         "baseModel": wire["baseModel"],
         "subject": {key: wire["subject"][key] for key in subject},
         "priorPreservation": wire["priorPreservation"],
-        "training": wire["training"],
+        "training": _of_method(spec.training, wire["training"]),
         "scale": {
             key: wire["scale"][key]
             for key in ("gpusPerWorker", "precision", "zeroStage", "offload")
@@ -120,6 +121,19 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
     if spec.training.learning_rate_schedule is LearningRateSchedule.CONSTANT:
         as_before.add("training.maxSteps")  # it may be continued to more steps
     return {path: value for path, value in fields.items() if path not in as_before}
+
+
+def _of_method(training: Training, wire: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `spec.training`; those of the method by name, with their defaults."""
+    lora, tokens = training.adapters, training.added_tokens
+    fields = {key: value for key, value in wire.items() if key not in ("lora", "newTokens")}
+    for name, own in (("lora", lora), ("newTokens", tokens)):
+        if own is not None:
+            own_fields = own.model_dump(mode="json", by_alias=True)
+            fields |= {f"{name}.{key}": value for key, value in own_fields.items()}
+    if lora is not None:
+        fields["lora.alpha"] = lora.scaled_alpha
+    return fields
 
 
 def _as_numbers(fields: dict[str, Any]) -> dict[str, Any]:

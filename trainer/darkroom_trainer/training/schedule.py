@@ -6,7 +6,7 @@ Counted are optimizer steps, whatever the number of workers and micro batches.
 import math
 from dataclasses import dataclass
 
-from darkroom_api.job import LearningRateSchedule, Training
+from darkroom_api.training import LearningRateSchedule, Training
 
 
 @dataclass(frozen=True)
