@@ -53,10 +53,9 @@ def refusal(folder):
 
 def publish(folder, job, tmp_path):
     """What a training that changed everything by 0.5 publishes; the folder, and what was trained."""
-    loaded = load_base(folder, CPU)
     trained = {
-        "unet": {name: tensor + 0.5 for name, tensor in loaded.unet.state_dict().items()},
-        "text_encoder": {n: t + 0.5 for n, t in loaded.text_encoder.state_dict().items()},
+        component: {name: tensor + 0.5 for name, tensor in module.state_dict().items()}
+        for component, module in load_base(folder, CPU).trainable.items()
     }
     found = inspect_base("file:base", folder)
     entry = export_model(job, found, trained, root=tmp_path / "models", steps=4, created=CREATED)
@@ -132,8 +131,8 @@ def test_left_over_tensors_are_warned_about_and_published_untouched(
     assert torch.equal(load_file(folder / UNET)["left_over"], torch.tensor([1.0, 70000.0]))
     again = load_base(folder, CPU)
     dtype = torch.float16 if precision == "FP16" else torch.float32
-    for part in ("unet", "text_encoder"):
-        for name, tensor in getattr(again, part).state_dict().items():
+    for part, module in again.trainable.items():
+        for name, tensor in module.state_dict().items():
             assert torch.equal(tensor, trained[part][name].to(dtype).float()), name
 
 
@@ -142,7 +141,9 @@ def test_shards_are_read_and_a_missing_one_is_named(base, pipeline, make_job, tm
     pipeline.unet.save_pretrained(base / "unet", max_shard_size="40KB")
     found = inspect_base("file:base", base)
     assert class_warnings(found) == []
-    assert torch.equal(load_base(base, CPU).unet.conv_in.weight, pipeline.unet.conv_in.weight)
+    assert torch.equal(
+        load_base(base, CPU).denoiser.network.conv_in.weight, pipeline.unet.conv_in.weight
+    )
     folder, _ = publish(base, make_job(tmp_path), tmp_path)
     StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     last = max((base / "unet").glob("*-of-*.safetensors"))
@@ -244,7 +245,7 @@ def test_a_tokenizer_that_sets_no_limit_has_that_of_the_text_encoder(base, limit
         del content["model_max_length"]
         config.write_text(json.dumps(content))
     assert inspect_base("file:base", base).max_tokens == 24
-    assert load_base(base, CPU).tokens(["a dog", "a" * 90]).shape == (2, 24)
+    assert load_base(base, CPU).tokens(["a dog", "a" * 90])["tokens"].shape == (2, 24)
 
 
 @pytest.mark.parametrize(("size", "side"), [(None, 8), ([8, 8], 8), ([6, 9], 6), (16, 16)])

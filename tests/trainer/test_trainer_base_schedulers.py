@@ -10,9 +10,9 @@ from diffusers import DDIMScheduler
 
 from darkroom_trainer.driver.base_check import class_warnings
 from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.families.noise_prediction import read_scheduler
 from darkroom_trainer.inputs.base_model import inspect_base
-from darkroom_trainer.training.loss import add_noise, prediction_target
-from darkroom_trainer.training.models import load_base, read_scheduler
+from darkroom_trainer.training.models import load_base
 
 pytestmark = pytest.mark.usefixtures("classes_built_here")
 
@@ -76,12 +76,12 @@ def test_with_a_zero_terminal_snr_the_targets_and_noisy_latents_are_finite(base)
     DDIMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, beta_schedule="scaled_linear"
     ).save_pretrained(base / "scheduler")
-    loaded = load_base(base, CPU)
-    assert loaded.alphas_cumprod[-1] == 0
+    objective = load_base(base, CPU).objective
+    assert objective.alphas_cumprod[-1] == 0
     steps = torch.arange(1000)
     latents, noise = torch.randn(2, 1000, 4, 2, 2)
-    noisy = add_noise(latents, noise, steps, loaded.alphas_cumprod)
-    target = prediction_target("v_prediction", latents, noise, steps, loaded.alphas_cumprod)
+    noisy = objective.add_noise(latents, noise, steps)
+    target = objective.target(latents, noise, steps)
     assert torch.isfinite(noisy).all()
     assert torch.equal(target[-1], -latents[-1])
     assert torch.isfinite(target).all()

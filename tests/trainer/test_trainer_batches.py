@@ -10,6 +10,9 @@ from PIL import Image
 from darkroom_api.artifact import TrainState
 from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.families.noise_prediction import NoisePrediction
+from darkroom_trainer.families.protocols import rows_of
+from darkroom_trainer.families.stable_diffusion.model import UNetDenoiser
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.training import loop
@@ -19,7 +22,7 @@ from darkroom_trainer.training.models import load_base
 from darkroom_trainer.training.teacher import Teacher
 
 PHOTOS = 3
-VALUES = torch.arange(4)[:, None].expand(4, 5)
+VALUES = {"tokens": torch.arange(4)[:, None].expand(4, 5)}
 """Prompts 0 to 3: each is its own number, five times."""
 
 
@@ -35,8 +38,8 @@ def source():
         draws=range(PHOTOS),
         class_latents=None,
         teacher=None,
-        alphas_cumprod=torch.ones(10),  # no noise: the latents can be recognised
-        prediction_type="epsilon",
+        # No noise: the latents can be recognised.
+        objective=NoisePrediction(torch.ones(10), "epsilon", {}),
     )
 
 
@@ -45,7 +48,7 @@ def drawn(source, steps):
     for step in range(steps):
         batch = source.draw(step, range(2))
         photos = batch.noisy[: batch.num_instance, 0, 0, 0].round().int().tolist()
-        prompts = batch.prompts[batch.prompt_rows[: batch.num_instance], 0].tolist()
+        prompts = batch.prompts["tokens"][batch.prompt_rows[: batch.num_instance], 0].tolist()
         yield from zip(photos, prompts, strict=True)
 
 
@@ -56,7 +59,7 @@ def test_a_photo_has_its_own_prompt(source):
 def test_class_images_have_the_class_prompt(source):
     source = replace(source, class_latents=torch.full((5, 4, 2, 2), 9.0))
     batch = source.draw(0, range(2))
-    assert batch.prompts[batch.prompt_rows[2:], 0].tolist() == [3, 3]
+    assert batch.prompts["tokens"][batch.prompt_rows[2:], 0].tolist() == [3, 3]
 
 
 def test_a_teacher_is_asked_about_the_same_photos_under_the_class_prompt_and_says_what_to_predict(
@@ -69,7 +72,10 @@ def test_a_teacher_is_asked_about_the_same_photos_under_the_class_prompt_and_say
             asked.append((noisy, timesteps, states))
             return (noisy + 7,)
 
-    source = replace(source, teacher=Teacher(Unet(), torch.full((1, 5, 3), 2.0)))
+    denoiser = UNetDenoiser(Unet())
+    states = {"states": torch.full((1, 5, 3), 2.0)}
+    teacher = Teacher(denoiser, denoiser.network, torch.float32, states)
+    source = replace(source, teacher=teacher)
     batch = source.draw(0, range(2))
     ((noisy, timesteps, states),) = asked
     assert noisy.equal(batch.noisy[2:])
@@ -78,16 +84,17 @@ def test_a_teacher_is_asked_about_the_same_photos_under_the_class_prompt_and_say
     assert not timesteps.equal(batch.timesteps[:2])
     assert states.equal(torch.full((2, 5, 3), 2.0))
     assert batch.target[2:].equal(noisy + 7)
-    assert batch.prompts[batch.prompt_rows[2:], 0].tolist() == [3, 3]
+    assert batch.prompts["tokens"][batch.prompt_rows[2:], 0].tolist() == [3, 3]
 
 
 def test_only_the_prompts_of_a_batch_are_encoded(source):
     batch = source.draw(0, range(1))
-    assert len(batch.prompts) == 2  # that of the photo, and that of the class
-    plain = replace(source, prompts=Prompts(VALUES[:2], instance_rows=[0, 0, 0], class_row=1))
+    assert len(batch.prompts["tokens"]) == 2  # that of the photo, and that of the class
+    two = rows_of(VALUES, [0, 1])
+    plain = replace(source, prompts=Prompts(two, instance_rows=[0, 0, 0], class_row=1))
     for step in range(3):
         batch = plain.draw(step, range(2))
-        assert batch.prompts.equal(VALUES[:2])
+        assert batch.prompts["tokens"].equal(two["tokens"])
         assert batch.prompt_rows.tolist() == [0, 0]
 
 
@@ -118,8 +125,9 @@ def test_captions_become_prompts_of_the_denoiser(make_job, tiny_base, tmp_path, 
         "sks dog, asleep",
         "a photo of a dog",
     ]
-    encode = base.tokens if train_text_encoder else base.prompt_states
-    assert found.values.equal(encode(expected))
+    encode, name = (base.tokens, "tokens") if train_text_encoder else (base.states, "states")
+    assert found.values.keys() == {name}
+    assert found.values[name].equal(encode(expected)[name])
     assert (list(found.instance_rows), found.class_row) == ([0, 1, 2], 3)
 
 

@@ -14,10 +14,10 @@ def test_activations_are_made_again_only_where_the_job_asks_for_it(tiny_base, ch
         base, train_text_encoder=False, gradient_checkpointing=checkpointing
     )
     convolutions = []
-    for module in denoiser.unet.modules():
+    for module in denoiser.network.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda *call: convolutions.append(call))
-    latents, states = torch.zeros(1, 4, 8, 8), base.prompt_states(["a photo"])
+    latents, states = torch.zeros(1, 4, 8, 8), base.states(["a photo"])
     loss = denoiser(latents, torch.tensor([3]), states, torch.tensor([0])).sum()
     forward = len(convolutions)
     loss.backward()

@@ -26,8 +26,8 @@ def trained(tiny_base):
     """Weights that differ from the base's in a known way."""
     base = load_base(tiny_base, torch.device("cpu"))
     return {
-        "unet": {name: tensor + 0.5 for name, tensor in base.unet.state_dict().items()},
-        "text_encoder": base.text_encoder.state_dict(),
+        "unet": {name: tensor + 0.5 for name, tensor in base.denoiser.network.state_dict().items()},
+        "text_encoder": base.conditioning.encoders["text_encoder"].state_dict(),
     }
 
 

@@ -59,9 +59,9 @@ def refusal(bring, *arguments, **options):
 
 def assert_same_weights(folder, pipeline):
     loaded = load_base(folder, CPU)
-    for part in ("unet", "vae", "text_encoder"):
+    for part, module in {**loaded.trainable, "vae": loaded.codec.vae}.items():
         wanted = getattr(pipeline, part).state_dict()
-        found = getattr(loaded, part).state_dict()
+        found = module.state_dict()
         assert found.keys() == wanted.keys()
         for name, tensor in wanted.items():
             assert torch.equal(found[name], tensor.float()), name

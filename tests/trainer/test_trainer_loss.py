@@ -5,12 +5,8 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
-from darkroom_trainer.training.loss import (
-    add_noise,
-    dreambooth_loss,
-    min_snr_weights,
-    prediction_target,
-)
+from darkroom_trainer.families.noise_prediction import NoisePrediction
+from darkroom_trainer.training.loss import dreambooth_loss
 
 
 @pytest.fixture
@@ -25,17 +21,20 @@ def tensors():
     return latents, noise, torch.tensor([0, 10, 500, 999])
 
 
+def objective(scheduler, kind="epsilon"):
+    return NoisePrediction(scheduler.alphas_cumprod, kind, dict(scheduler.config))
+
+
 def test_noise_is_added_as_diffusers_does(scheduler, tensors):
     latents, noise, timesteps = tensors
-    ours = add_noise(latents, noise, timesteps, scheduler.alphas_cumprod)
+    ours = objective(scheduler).add_noise(latents, noise, timesteps)
     torch.testing.assert_close(ours, scheduler.add_noise(latents, noise, timesteps))
 
 
 def test_the_targets_are_noise_and_diffusers_velocity(scheduler, tensors):
     latents, noise, timesteps = tensors
-    signal = scheduler.alphas_cumprod
-    assert prediction_target("epsilon", latents, noise, timesteps, signal) is noise
-    velocity = prediction_target("v_prediction", latents, noise, timesteps, signal)
+    assert objective(scheduler).target(latents, noise, timesteps) is noise
+    velocity = objective(scheduler, "v_prediction").target(latents, noise, timesteps)
     torch.testing.assert_close(velocity, scheduler.get_velocity(latents, noise, timesteps))
 
 
@@ -65,7 +64,7 @@ def test_min_snr_weights_are_the_public_scripts(scheduler, tensors):
     snr = compute_snr(scheduler, timesteps)
     least = torch.minimum(snr, torch.full_like(snr, 5.0))
     weights = {
-        kind: min_snr_weights(kind, timesteps, scheduler.alphas_cumprod, 5.0)
+        kind: objective(scheduler, kind).weights(timesteps, 5.0)
         for kind in ("epsilon", "v_prediction")
     }
     torch.testing.assert_close(weights["epsilon"], least / snr)
@@ -74,9 +73,9 @@ def test_min_snr_weights_are_the_public_scripts(scheduler, tensors):
 
 @pytest.mark.parametrize(("kind", "weight"), [("epsilon", 1.0), ("v_prediction", 0.0)])
 def test_no_signal_at_all_has_a_finite_weight(kind, weight):
-    zero_terminal = DDPMScheduler(rescale_betas_zero_snr=True).alphas_cumprod
-    zero_terminal[-1] = 0
-    found = min_snr_weights(kind, torch.tensor([999, 0]), zero_terminal, 5.0)
+    zero_terminal = DDPMScheduler(rescale_betas_zero_snr=True)
+    zero_terminal.alphas_cumprod[-1] = 0
+    found = objective(zero_terminal, kind).weights(torch.tensor([999, 0]), 5.0)
     assert found[0] == weight
     assert found.isfinite().all()
 

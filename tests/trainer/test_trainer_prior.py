@@ -1,6 +1,7 @@
 """Class images are made once, by whoever comes first, and are the same whoever makes them."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,14 +106,13 @@ def test_two_jobs_at_once_share_the_work_and_draw_nothing_twice(store, base, mon
 
 
 def test_latents_are_not_clipped_where_the_base_does_not_say(base):
-    unsaid = {key: base.scheduler_config[key] for key in ("beta_schedule", "beta_end")}
+    unsaid = {key: base.objective.scheduler_config[key] for key in ("beta_schedule", "beta_end")}
     noise = torch.full((1, 4, 8, 8), 3.0)
     drawn = [
         draw_latents(
             lambda latents, _timestep: torch.zeros_like(latents),
             noise,
-            scheduler_config=unsaid | clipping,
-            steps=4,
+            scheduler=replace(base.objective, scheduler_config=unsaid | clipping).sampler(4),
             guidance_scale=1.0,
         )
         for clipping in ({}, {"clip_sample": False})

@@ -48,7 +48,7 @@ def test_the_optimizer_s_state_goes_to_the_cpu_when_asked(make_job, tmp_path):
 
 def test_a_base_with_dropout_trains_without_it(tiny_base):
     base = load_base(tiny_base, torch.device("cpu"))
-    base.unet.mid_block.resnets[0].dropout = torch.nn.Dropout(0.5)
+    base.denoiser.network.mid_block.resnets[0].dropout = torch.nn.Dropout(0.5)
     denoiser = trainable_denoiser(base, train_text_encoder=True)
     batch = (
         torch.ones(2, 4, 8, 8),

@@ -9,14 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from darkroom_trainer.families.protocols import Conditions, Objective, rows_of
 from darkroom_trainer.training.latents import Moments
-from darkroom_trainer.training.loss import (
-    PredictionType,
-    add_noise,
-    min_snr_weights,
-    prediction_target,
-)
-from darkroom_trainer.training.streams import Stream, integers, normal, shuffled_index
+from darkroom_trainer.training.streams import Stream, generator, normal, shuffled_index
 from darkroom_trainer.training.teacher import Teacher
 
 
@@ -24,8 +19,8 @@ from darkroom_trainer.training.teacher import Teacher
 class Prompts:
     """The distinct prompts of a job, as the denoiser takes them."""
 
-    values: Tensor
-    """Token ids (P, L), or the frozen text encoder's states (P, L, D)."""
+    values: Conditions
+    """Tokens (P, …), or the frozen text encoders' states (P, …)."""
 
     instance_rows: Sequence[int]
     """Which of them each of the N instance images has."""
@@ -42,10 +37,10 @@ class Batch:
     """Latents at their noise levels, (B, C, H, W)."""
 
     timesteps: Tensor
-    """Noise level of each, (B,), whole numbers."""
+    """Noise level of each, (B,)."""
 
-    prompts: Tensor
-    """The distinct prompts of this batch and the class prompt, (P', L) or (P', L, D)."""
+    prompts: Conditions
+    """The distinct prompts of this batch and the class prompt, (P', …)."""
 
     prompt_rows: Tensor
     """Which of those each has, (B,)."""
@@ -82,10 +77,7 @@ class BatchSource:
     teacher: Teacher | None
     """Whose predictions are the prior's targets, for the instance images again; None without such a prior."""
 
-    alphas_cumprod: Tensor
-    """Share of signal at each noise level, (T,)."""
-
-    prediction_type: PredictionType
+    objective: Objective
 
     snr_gamma: float | None = None
     """Gamma of the Min-SNR weights; None where all noise levels weigh the same."""
@@ -117,13 +109,11 @@ class BatchSource:
             counters += [2 * sample + 1 for sample in samples]
         device = latents.device
         noise = self._noise(step, counters, latents.shape[1:]).to(device)
-        timesteps = integers(
-            self.seed, Stream.TIMESTEP, step, counters, high=len(self.alphas_cumprod)
+        timesteps = self.objective.draw_timesteps(
+            [generator(self.seed, Stream.TIMESTEP, step, counter) for counter in counters]
         ).to(device)
-        noisy = add_noise(latents, noise, timesteps, self.alphas_cumprod)
-        target = prediction_target(
-            self.prediction_type, latents, noise, timesteps, self.alphas_cumprod
-        )
+        noisy = self.objective.add_noise(latents, noise, timesteps)
+        target = self.objective.target(latents, noise, timesteps)
         if self.teacher is not None:
             first = len(samples)
             taught = self.teacher.predict(noisy[first:], timesteps[first:])
@@ -133,15 +123,13 @@ class BatchSource:
         return Batch(
             noisy=noisy,
             timesteps=timesteps,
-            prompts=self.prompts.values[used],
+            prompts=rows_of(self.prompts.values, used),
             prompt_rows=torch.tensor([used.index(row) for row in rows], device=device),
             target=target,
             num_instance=len(samples),
             weights=None
             if self.snr_gamma is None
-            else min_snr_weights(
-                self.prediction_type, timesteps, self.alphas_cumprod, self.snr_gamma
-            ),
+            else self.objective.weights(timesteps, self.snr_gamma),
         )
 
     def _noise(self, step: int, counters: list[int], shape: torch.Size) -> Tensor:

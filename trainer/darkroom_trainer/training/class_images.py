@@ -10,8 +10,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from darkroom_trainer.families.protocols import LoadedBase, rows_of
 from darkroom_trainer.inputs.class_image_store import ClassImageStore, PriorRecipe, num_shards
-from darkroom_trainer.training.models import LoadedBase
 from darkroom_trainer.training.sampling import draw_latents
 from darkroom_trainer.training.streams import Stream, normal
 
@@ -50,22 +50,22 @@ def read_class_latents(store: ClassImageStore, num_images: int) -> Tensor:
 @torch.no_grad()
 def draw_class_latents(base: LoadedBase, recipe: PriorRecipe, shard: int) -> Tensor:
     """Latents of one shard, (8, C, H, W)."""
-    device = base.alphas_cumprod.device
+    device = base.device
     images = range(shard * recipe.shard_images, (shard + 1) * recipe.shard_images)
     shape = base.latent_shape(recipe.resolution)
     noise = normal(recipe.seed, Stream.CLASS_IMAGE, 0, images, shape).to(device)
-    states = base.prompt_states(["", recipe.prompt]).repeat_interleave(len(images), dim=0)
+    halves = [0] * len(images) + [1] * len(images)
+    states = rows_of(base.states(["", recipe.prompt]), halves)
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-        predicted: Tensor = base.unet(latents, timestep, states, return_dict=False)[0]
-        return predicted
+        timesteps = timestep.to(device).expand(len(latents))
+        return base.denoiser.predict(base.denoiser.network, latents, timesteps, states)
 
     with autocast(device, recipe.precision):
         return draw_latents(
             predict,
             noise,
-            scheduler_config=base.scheduler_config,
-            steps=recipe.sampling_steps,
+            scheduler=base.objective.sampler(recipe.sampling_steps),
             guidance_scale=recipe.guidance_scale,
         )
 

@@ -45,7 +45,7 @@ def class_shapes(folder: Path) -> dict[str, Any]:
 
 def scheduler_problem(folder: Path, class_name: str) -> str | None:
     """Why training can't take its noise levels from a scheduler; None where it can."""
-    from darkroom_trainer.training.models import read_scheduler
+    from darkroom_trainer.families.noise_prediction import read_scheduler
 
     try:
         read_scheduler(folder, class_name)

@@ -12,10 +12,12 @@ from deepspeed.utils import safe_get_full_fp32_param
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from darkroom_api.job import PersonalizationJobSpec, Precision, Training
+from darkroom_api.job import PersonalizationJobSpec, Precision
+from darkroom_api.training import Training
+from darkroom_trainer.families.protocols import Conditions
 from darkroom_trainer.output.checkpoint import DEEPSPEED_FOLDER, describe_failure
 from darkroom_trainer.training.deepspeed_config import effective_stage, engine_config
-from darkroom_trainer.training.models import Denoiser
+from darkroom_trainer.training.models import TrainableDenoiser
 from darkroom_trainer.training.schedule import LearningRates
 
 DTYPES: Final = {
@@ -42,7 +44,7 @@ class Engine(Protocol):
 
     checkpoint_engine: "RecordingCheckpointEngine"
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Tensor | Conditions) -> Tensor:
         """Forward of the module."""
 
     def backward(self, loss: Tensor) -> object:
@@ -90,7 +92,7 @@ def _system_error(error: BaseException) -> OSError:
     raise error
 
 
-def start_engine(module: Denoiser, spec: PersonalizationJobSpec) -> Engine:
+def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Engine:
     """Wraps a float32 module in a DeepSpeed engine with AdamW.
 
     Four things of DeepSpeed's are replaced: the checkpoint engine (a full disk must not leave ranks
@@ -119,18 +121,18 @@ def start_engine(module: Denoiser, spec: PersonalizationJobSpec) -> Engine:
     return engine
 
 
-def _parameter_groups(module: Denoiser, training: Training) -> list[dict[str, Any]]:
-    """One group, or two where the text encoder has rates of its own."""
+def _parameter_groups(module: TrainableDenoiser, training: Training) -> list[dict[str, Any]]:
+    """One group, or two where the text encoders have rates of their own."""
     own_rates = (training.text_encoder_learning_rate, training.text_encoder_stop_step)
-    if module.text_encoder is None or own_rates == (None, None):
+    if not module.encoders or own_rates == (None, None):
         return [{"params": list(module.parameters())}]
-    parts = (module.unet, module.text_encoder)
-    return [{"params": list(part.parameters())} for part in parts]
+    encoders = [one for part in module.encoders.values() for one in part.parameters()]
+    return [{"params": list(module.network.parameters())}, {"params": encoders}]
 
 
 def set_learning_rates(engine: Engine, rates: LearningRates) -> None:
     """Before a step: the rates of the groups that `start_engine` made."""
-    # ZeRO hands its groups on from AdamW's; a second one is the text encoder's.
+    # ZeRO hands its groups on from AdamW's; a second one is the text encoders'.
     for group, rate in zip(
         engine.optimizer.param_groups, (rates.unet, rates.text_encoder), strict=False
     ):

@@ -3,7 +3,7 @@
 Knows nothing of Ray: it runs wherever a torch.distributed process group is up. All ranks make the
 same calls in the same order; rank 0 alone reports, seals checkpoints and publishes.
 
-Shapes: a micro batch has B latents of (C, H, W); P prompts have L tokens, whose states have D numbers.
+Shapes: a micro batch has B latents of (C, H, W); conditions have a row for each of P prompts.
 """
 
 import io
@@ -22,6 +22,7 @@ from darkroom_api.registry import RegistryEntry
 from darkroom_api.status import Reason
 from darkroom_api.times import format_time, utc_now
 from darkroom_trainer.errors import TrainerError
+from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import threads_here
 from darkroom_trainer.inputs.photos import PhotoSet, load_photos, photo_prompts
@@ -44,7 +45,7 @@ from darkroom_trainer.training.collective import (
 )
 from darkroom_trainer.training.latents import encode_moments
 from darkroom_trainer.training.loss import dreambooth_loss
-from darkroom_trainer.training.models import LoadedBase, load_base, split_state, trainable_denoiser
+from darkroom_trainer.training.models import load_base, split_state, trainable_denoiser
 from darkroom_trainer.training.schedule import learning_rates
 from darkroom_trainer.training.teacher import Teacher, frozen_teacher
 from darkroom_trainer.worker_task import WorkerTask
@@ -60,7 +61,7 @@ class StepStats:
     grad_norm: float
 
     learning_rate: float
-    """Of the UNet."""
+    """Of the denoiser's network."""
 
     stop: bool
     """Whether somebody asked to stop."""
@@ -265,18 +266,22 @@ def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> Batch
     class_latents = None
     if store is not None:
         class_latents = read_class_latents(store, spec.prior_preservation.num_images)
-        class_latents = class_latents.to(base.alphas_cumprod.device)
+        class_latents = class_latents.to(base.device)
     pixels = torch.stack([torch.from_numpy(photo.pixels) for photo in photos.photos])
     return BatchSource(
         seed=spec.training.seed,
         global_batch_size=spec.global_batch_size,
-        moments=encode_moments(base, pixels, horizontal_flip=spec.training.horizontal_flip),
+        moments=encode_moments(
+            base.codec,
+            pixels,
+            horizontal_flip=spec.training.horizontal_flip,
+            device=base.device,
+        ),
         prompts=_prompts(base, spec, photos),
         draws=[at for at, photo in enumerate(photos.photos) for _ in range(photo.repeats)],
         class_latents=class_latents,
         teacher=_teacher(base, spec),
-        alphas_cumprod=base.alphas_cumprod,
-        prediction_type=base.prediction_type,
+        objective=base.objective,
         snr_gamma=None if spec.training.snr_gamma is None else float(spec.training.snr_gamma),
         noise_offset=float(spec.training.noise_offset),
     )
@@ -289,13 +294,14 @@ def _teacher(base: LoadedBase, spec: PersonalizationJobSpec) -> Teacher | None:
 
 
 def _prompts(base: LoadedBase, spec: PersonalizationJobSpec, photos: PhotoSet) -> Prompts:
-    """Those of the photos and of the class: tokens, or the frozen text encoder's states."""
+    """Those of the photos and of the class: tokens, or the frozen text encoders' states."""
     of_photos = photo_prompts(photos, spec.subject)
     distinct = list(dict.fromkeys([*of_photos, spec.subject.class_prompt]))
-    if spec.training.train_text_encoder:
-        values = base.tokens(distinct)
-    else:
-        values = base.prompt_states(distinct).to(engine.DTYPES[spec.scale.precision])
+    values = base.prompts(
+        distinct,
+        engine.DTYPES[spec.scale.precision],
+        train_text_encoder=spec.training.train_text_encoder,
+    )
     rows = [distinct.index(prompt) for prompt in of_photos]
     return Prompts(values, rows, distinct.index(spec.subject.class_prompt))
 

@@ -6,32 +6,37 @@ model in training has to say of it, too. With an adapter it is the same network 
 
 import copy
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from darkroom_trainer.training.models import LoadedBase
+from darkroom_trainer.families.protocols import Conditions, Denoiser, LoadedBase
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen UNet and the one prompt that it is asked with."""
+    """A frozen network and the one prompt that it is asked with."""
 
-    unet: nn.Module
+    denoiser: Denoiser
+    network: nn.Module
 
-    states: Tensor
-    """Of the class prompt, (1, L, D), by the text encoder before it is trained."""
+    dtype: torch.dtype
+    """Of the network and of what it is given."""
+
+    states: Conditions
+    """Of the class prompt, (1, …), by the text encoders before they are trained."""
 
     @torch.no_grad()
     def predict(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """The prediction, (B, C, H, W) in float32, for noisy latents of that shape at timesteps (B,)."""
-        states = self.states.expand(len(noisy), -1, -1)
-        prediction = self.unet(noisy.to(states.dtype), timesteps, states, return_dict=False)[0]
-        return cast(Tensor, prediction).float()
+        states = {
+            name: state.expand(len(noisy), *state.shape[1:]) for name, state in self.states.items()
+        }
+        prediction = self.denoiser.predict(self.network, noisy.to(self.dtype), timesteps, states)
+        return prediction.float()
 
 
 def frozen_teacher(base: LoadedBase, prompt: str, dtype: torch.dtype) -> Teacher:
-    """A copy of the base's UNet, made before anything of it is trained, in the precision of the forward pass."""
-    unet = copy.deepcopy(base.unet).to(dtype).eval().requires_grad_(False)
-    return Teacher(unet, base.prompt_states([prompt]).to(dtype))
+    """A copy of the base's network, made before anything of it is trained, in the forward pass's precision."""
+    network = copy.deepcopy(base.denoiser.network).to(dtype).eval().requires_grad_(False)
+    return Teacher(base.denoiser, network, dtype, base.states([prompt], dtype))

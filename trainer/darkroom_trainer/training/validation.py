@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from darkroom_api.job import PersonalizationJobSpec
-from darkroom_trainer.training.models import LoadedBase
+from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.training.sampling import draw_latents
 from darkroom_trainer.training.streams import Stream, normal
 
@@ -65,11 +65,8 @@ def _draw_row(
     row: int,
     dtype: torch.dtype,
 ) -> list[Image.Image]:
-    device = base.alphas_cumprod.device
-    if spec.training.train_text_encoder:
-        prompts = base.tokens(["", prompt])
-    else:
-        prompts = base.prompt_states(["", prompt]).to(dtype)
+    device = base.device
+    prompts = base.prompts(["", prompt], dtype, train_text_encoder=spec.training.train_text_encoder)
     halves = torch.tensor([0] * COLUMNS + [1] * COLUMNS, device=device)
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:
@@ -82,8 +79,7 @@ def _draw_row(
     latents = draw_latents(
         predict,
         normal(spec.training.seed, Stream.VALIDATION, 0, samples, shape).to(device),
-        scheduler_config=base.scheduler_config,
-        steps=STEPS,
+        scheduler=base.objective.sampler(STEPS),
         guidance_scale=GUIDANCE_SCALE,
     )
     return decode(base, latents)
@@ -92,10 +88,7 @@ def _draw_row(
 @torch.no_grad()
 def decode(base: LoadedBase, latents: Tensor) -> list[Image.Image]:
     """Pictures of scaled latents, (B, C, H, W)."""
-    scaling = float(base.vae.config.scaling_factor)
-    pictures = [
-        base.vae.decode(one / scaling, return_dict=False)[0] for one in torch.split(latents, 1)
-    ]
+    pictures = [base.codec.decode(one) for one in torch.split(latents, 1)]
     pixels = (torch.cat(pictures).float().clamp(-1, 1) + 1) * 127.5
     arrays = pixels.round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]

@@ -1,0 +1,1 @@
+"""Stable Diffusion 1 and 2: a UNet, one CLIP text encoder, noise or velocity."""
