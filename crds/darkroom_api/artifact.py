@@ -10,6 +10,15 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+LORA_WEIGHTS = "pytorch_lora_weights.safetensors"
+"""Adapters in diffusers' names, as its `load_lora_weights` looks for them."""
+
+KOHYA_WEIGHTS = "kohya_lora_weights.safetensors"
+"""The same adapters with kohya's keys, where the job asked for them."""
+
+LEARNED_EMBEDDINGS = "learned_embeds.safetensors"
+"""Embeddings of new tokens, as diffusers' `load_textual_inversion` looks for them."""
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -18,6 +27,8 @@ class ArtifactKind(StrEnum):
 
     BASE_MODEL = "BaseModel"
     SUBJECT_MODEL = "SubjectModel"
+    ADAPTER = "Adapter"
+    EMBEDDINGS = "TokenEmbeddings"
     CLASSIFIER = "Classifier"
     CHECKPOINT = "Checkpoint"
     CLASS_IMAGES = "ClassImages"
@@ -60,7 +71,7 @@ class TrainState(_Record):
 
 
 class BaseReference(_Record):
-    """The model that a subject model was made from."""
+    """The model that a subject model was made from, or that an adapter or token embeddings go on."""
 
     uri: str
     """As in the job."""
@@ -94,6 +105,22 @@ class Training(_Record):
     """Packages that took part, with their versions."""
 
 
+class Addition(_Record):
+    """What an adapter or token embeddings add to their base, whose weights are not in the folder."""
+
+    trigger: str
+    """The word that calls up the subject."""
+
+    rank: Annotated[int, Field(ge=1)] | None = None
+    """Rank of the adapters; None without."""
+
+    alpha: Annotated[int, Field(ge=1)] | None = None
+    """What the adapters add is scaled by alpha / rank; None without."""
+
+    vectors: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that the trigger stands for, each with an embedding; None without new tokens."""
+
+
 class ModelManifest(_Record):
     """`manifest.json`: what a folder holds and the digest of each of its files."""
 
@@ -119,7 +146,10 @@ class ModelManifest(_Record):
     """Licence of a model as the model card of its base names it; None where that does not say."""
 
     base: BaseReference | None = None
-    """The base model of a subject model."""
+    """The base model of a subject model, an adapter or token embeddings."""
+
+    adds: Addition | None = None
+    """What an adapter or token embeddings add to it; None for a whole model."""
 
     training: Training | None = None
     """How a subject model was made."""

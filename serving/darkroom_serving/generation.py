@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from darkroom_serving.additions import load_served
 from darkroom_serving.engine import DrawRequest, Engine, OneByOneEngine
 from darkroom_serving.errors import ApiError, bad_request, too_busy
-from darkroom_serving.loading import LoadedModel, choose_device, load_model
+from darkroom_serving.loading import LoadedModel, choose_device
 from darkroom_serving.metrics import GenerationMetrics
 from darkroom_serving.models import ModelCatalogue, ModelStore, ServedModel
 from darkroom_serving.png import png_bytes
@@ -42,7 +43,7 @@ class Studio:
         self._limits = limits
         self._engine = engine or OneByOneEngine()
         self._store: ModelStore[LoadedModel] = ModelStore(
-            lambda folder: load_model(folder, device), max_models
+            lambda model: load_served(model, device), max_models
         )
         self._metrics = GenerationMetrics()
         # One thread: torch uses all CPUs for one image, and the store needs no lock.

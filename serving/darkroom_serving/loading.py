@@ -52,12 +52,14 @@ class LoadedModel:
 
     def count_tokens(self, prompt: str) -> int:
         """Tokens of a prompt, with the begin and end tokens."""
-        return len(self.tokenizer(prompt, verbose=False).input_ids)
+        return len(
+            self.tokenizer(with_all_vectors(prompt, self.tokenizer), verbose=False).input_ids
+        )
 
     def text_states(self, prompt: str) -> Tensor:
         """The text encoder's states of one prompt, (1, L, D); what is too long is cut off."""
         tokens = self.tokenizer(
-            prompt,
+            with_all_vectors(prompt, self.tokenizer),
             padding="max_length",
             max_length=self.max_tokens,
             truncation=True,
@@ -69,6 +71,13 @@ class LoadedModel:
         """Pictures, (B, 3, H, W) within [-1, 1], of latents (B, C, h, w)."""
         scaled = latents.to(self.dtype) / self.vae.config.scaling_factor
         return cast(Tensor, self.vae.decode(scaled, return_dict=False)[0]).float().clamp(-1, 1)
+
+
+def with_all_vectors(prompt: str, tokenizer: Any) -> str:
+    """A prompt in which a new token with several embeddings is written out: `<sks> <sks>_1`, as diffusers does."""
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    return str(TextualInversionLoaderMixin().maybe_convert_prompt(prompt, tokenizer))
 
 
 def _shorter(size: int | Sequence[int]) -> int:

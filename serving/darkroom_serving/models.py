@@ -3,22 +3,20 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from darkroom_api.artifact import ArtifactKind, ModelManifest
+from darkroom_api.artifact import BaseReference, ModelManifest
 from darkroom_api.integrity import IntegrityError, read_manifest, verify
 from darkroom_api.names import MANIFEST_FILE
 from darkroom_api.registry import entries
+from darkroom_serving.bases import ADDITIONS, WHOLE, Base, find_base
 from darkroom_serving.errors import SERVER_ERROR, ApiError
 from darkroom_serving.wire import ModelCard, shown
 
 Loaded = TypeVar("Loaded")
-
-DRAWABLE = (ArtifactKind.BASE_MODEL, ArtifactKind.SUBJECT_MODEL)
-"""Kinds of artifacts that can draw."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,12 @@ class ServedModel:
     folder: Path
     digest: str
     card: ModelCard
+
+    goes_on: BaseReference | None = None
+    """What an adapter or token embeddings were made on; None for a whole model."""
+
+    base: Base | None = None
+    """That base on this machine, once it is looked for."""
 
 
 class ModelCatalogue:
@@ -53,7 +57,8 @@ class ModelCatalogue:
     def find(self, model_id: str | None) -> ServedModel:
         """The model of that id, or the base model for None.
 
-        Raises ApiError when there is none, or when its manifest can't be read.
+        Raises ApiError when there is none, when its manifest can't be read, or when it goes on a base
+        model that is not here.
         """
         if model_id is None:
             with refusing("the base model"):
@@ -65,7 +70,7 @@ class ModelCatalogue:
         for entry in subjects:
             if entry.model_id == model_id:
                 with refusing(model_id):
-                    return _described(model_id, entry.folder)
+                    return self._on_its_base(_described(model_id, entry.folder))
         known = [model.model_id for model in bases] + [entry.model_id for entry in subjects]
         raise ApiError(
             404,
@@ -73,6 +78,12 @@ class ModelCatalogue:
             "model",
             "model_not_found",
         )
+
+    def _on_its_base(self, model: ServedModel) -> ServedModel:
+        if model.goes_on is None:
+            return model
+        found = find_base(model.model_id, model.goes_on, self._base, self._registry)
+        return replace(model, base=found)
 
     def _bases(self) -> list[ServedModel]:
         try:
@@ -95,8 +106,10 @@ def _described(model_id: str, folder: Path) -> ServedModel:
         raise IntegrityError(
             folder, f"{MANIFEST_FILE} is of another version than the folder's name"
         )
-    if manifest.kind not in DRAWABLE:
+    if manifest.kind not in (*WHOLE, *ADDITIONS):
         raise IntegrityError(folder, f"{MANIFEST_FILE} says {manifest.kind}, which can't draw")
+    if manifest.kind in ADDITIONS and manifest.base is None:
+        raise IntegrityError(folder, f"{MANIFEST_FILE} does not say what it goes on")
     return _served(model_id, folder, manifest)
 
 
@@ -111,7 +124,8 @@ def _served(model_id: str, folder: Path, manifest: ModelManifest) -> ServedModel
         instance_prompt=training.instance_prompt if training else None,
         class_prompt=training.class_prompt if training else None,
     )
-    return ServedModel(model_id, folder, manifest.digest, card)
+    goes_on = manifest.base if manifest.kind in ADDITIONS else None
+    return ServedModel(model_id, folder, manifest.digest, card, goes_on)
 
 
 def _created(folder: Path, manifest: ModelManifest) -> int:
@@ -162,8 +176,8 @@ def loading(name: str) -> Iterator[None]:
 class ModelStore(Generic[Loaded]):
     """Keeps the models that were used last in memory. Belongs to one thread."""
 
-    def __init__(self, load: Callable[[Path], Loaded], max_models: int) -> None:
-        """`load` reads a verified folder; at most `max_models` are kept."""
+    def __init__(self, load: Callable[[ServedModel], Loaded], max_models: int) -> None:
+        """`load` reads a model whose folder, and that of its base, is verified; at most `max_models` are kept."""
         self._load = load
         self._max_models = max_models
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
@@ -178,7 +192,7 @@ class ModelStore(Generic[Loaded]):
             while len(self._loaded) >= self._max_models:
                 self._loaded.popitem(last=False)  # before loading, so that memory holds no more
             with loading(model.model_id):
-                self._loaded[model.digest] = self._load(model.folder)
+                self._loaded[model.digest] = self._load(model)
         self._loaded.move_to_end(model.digest)
         return self._loaded[model.digest]
 
@@ -188,5 +202,12 @@ class ModelStore(Generic[Loaded]):
 
 def _check_intact(model: ServedModel) -> None:
     with refusing(model.model_id):
-        if verify(model.folder).digest != model.digest:
-            raise IntegrityError(model.folder, f"{MANIFEST_FILE} was replaced meanwhile")
+        _verify(model.folder, model.digest)
+    if model.base is not None:
+        with refusing(f"the base model of {model.model_id}"):
+            _verify(model.base.folder, model.base.digest)
+
+
+def _verify(folder: Path, digest: str) -> None:
+    if verify(folder).digest != digest:
+        raise IntegrityError(folder, f"{MANIFEST_FILE} was replaced meanwhile")

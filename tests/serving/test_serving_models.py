@@ -65,7 +65,7 @@ def test_a_subject_called_like_the_base_does_not_replace_it(
 def test_a_flipped_byte_is_refused_and_others_are_served(catalogue, registry, publish_subject):
     flip_byte(weights_of(publish_subject(registry, "rex")))
     publish_subject(registry, "tom", shift=2)
-    store = ModelStore(lambda folder: folder, max_models=2)
+    store = ModelStore(lambda model: model.folder, max_models=2)
     with pytest.raises(ApiError) as caught:
         store.get(catalogue.find("rex"))
     assert caught.value.message == (
@@ -80,7 +80,7 @@ def test_a_mended_model_is_served_again(catalogue, registry, publish_subject):
     entry = publish_subject(registry, "rex")
     intact = weights_of(entry).read_bytes()
     flip_byte(weights_of(entry))
-    store = ModelStore(lambda folder: folder, max_models=2)
+    store = ModelStore(lambda model: model.folder, max_models=2)
     with pytest.raises(ApiError):
         store.get(catalogue.find("rex"))
     weights_of(entry).write_bytes(intact)
@@ -128,7 +128,7 @@ def test_intact_files_that_are_no_model_are_refused(catalogue, registry, publish
 
 def test_a_damaged_model_takes_nobodys_place(catalogue, registry, publish_subject):
     flip_byte(weights_of(publish_subject(registry, "rex")))
-    store = ModelStore(lambda folder: folder, max_models=1)
+    store = ModelStore(lambda model: model.folder, max_models=1)
     store.get(catalogue.find("miniature"))
     with pytest.raises(ApiError):
         store.get(catalogue.find("rex"))
@@ -142,6 +142,6 @@ def test_the_model_that_was_unused_for_longest_makes_room(catalogue, registry, p
     store = ModelStore(loads.append, max_models=2)
     for name in ("rex", "tom", "rex", "miniature", "rex", "tom"):
         store.get(catalogue.find(name))
-    assert [folder.parent.name for folder in loads[:2]] == ["rex", "tom"]
+    assert [model.folder.parent.name for model in loads[:2]] == ["rex", "tom"]
     assert len(loads) == 4
     assert catalogue.find("miniature") not in store

@@ -1,0 +1,40 @@
+"""Loads models: a whole one, or an adapter or token embeddings on their base, by diffusers' own loaders."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darkroom_api.artifact import LEARNED_EMBEDDINGS, LORA_WEIGHTS
+from darkroom_serving.loading import LoadedModel, load_model
+from darkroom_serving.models import ServedModel
+
+
+def load_served(model: ServedModel, device: torch.device) -> LoadedModel:
+    """Loads a verified model; raises OSError or ValueError when its files are no usable model."""
+    if model.base is None:
+        return load_model(model.folder, device)
+    loaded = load_model(model.base.folder, device)
+    _add(loaded, model.folder)
+    return loaded
+
+
+def _add(loaded: LoadedModel, folder: Path) -> None:
+    """Puts what a folder holds onto a base in memory: the pipeline's loaders change its parts in place."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    pipeline: Any = StableDiffusionPipeline(
+        vae=loaded.vae,
+        text_encoder=loaded.text_encoder,
+        tokenizer=loaded.tokenizer,
+        unet=loaded.unet,
+        scheduler=DDIMScheduler.from_config(loaded.scheduler_config),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    options = {"local_files_only": True, "use_safetensors": True}
+    if (folder / LEARNED_EMBEDDINGS).exists():
+        pipeline.load_textual_inversion(folder, weight_name=LEARNED_EMBEDDINGS, **options)
+    if (folder / LORA_WEIGHTS).exists():
+        pipeline.load_lora_weights(folder, weight_name=LORA_WEIGHTS, **options)
