@@ -1,11 +1,11 @@
 """What several parts test with: a model of the real architecture at the smallest size."""
 
 import importlib.util
-import json
-import string
 from pathlib import Path
 
 import pytest
+
+from darkroom_testing.tiny_families import text_config, tiny_vae, write_letter_tokenizer
 
 pytest_plugins = (
     "pytester",
@@ -31,35 +31,13 @@ def load_script():
     return load
 
 
-def _write_tokenizer(folder):
-    """A CLIP tokenizer that knows single letters: enough to tell prompts apart."""
-    from transformers import CLIPTokenizer
-
-    folder.mkdir(parents=True)
-    letters = list(string.ascii_lowercase + string.digits)
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(
-        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=24
-    )
-    return tokenizer, len(vocabulary)
-
-
 def _write_base(folder, seed):
     import torch
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
-    tokenizer, num_tokens = _write_tokenizer(folder / "tokenizer")
+    tokenizer, num_tokens = write_letter_tokenizer(folder / "tokenizer")
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16),
@@ -70,24 +48,6 @@ def _write_base(folder, seed):
         attention_head_dim=8,
         norm_num_groups=4,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=32,
-    )
-    text_config = CLIPTextConfig(
-        vocab_size=num_tokens,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=24,
-        bos_token_id=num_tokens - 2,
-        eos_token_id=num_tokens - 1,
-    )
     scheduler = DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -97,8 +57,8 @@ def _write_base(folder, seed):
         steps_offset=1,
     )
     StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text_config),
+        vae=tiny_vae(),
+        text_encoder=CLIPTextModel(text_config(num_tokens)),
         tokenizer=tokenizer,
         unet=unet,
         scheduler=scheduler,

@@ -43,7 +43,7 @@ def classes_built_here(monkeypatch):
     from darkroom_trainer.training.class_shapes import class_shapes, scheduler_problem
 
     def build(base):
-        scheduler = scheduler_problem(base.folder / "scheduler", base.classes["scheduler"])
+        scheduler = scheduler_problem(base.folder, base.classes["scheduler"])
         return class_shapes(base.folder) | {"scheduler": scheduler}
 
     monkeypatch.setattr(base_check, "_class_shapes", build)

@@ -24,7 +24,7 @@ from darkroom_trainer.worker_task import WorkerTask
 def build_task(entry):
     job = PersonalizationJob.model_validate_json(entry["job"])
     root = Path(entry["root"])
-    (root / "run").mkdir(parents=True)
+    (root / "run").mkdir(parents=True, exist_ok=True)
     return WorkerTask(
         job=job,
         base=inspect_base(job.spec.base_model.uri, Path(entry["base"])),

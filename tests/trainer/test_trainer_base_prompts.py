@@ -7,7 +7,7 @@ from transformers import CLIPTokenizer
 
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.names import MANIFEST_FILE
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.prompts import WordReader, prompt_warnings
 from darkroom_trainer.inputs.base_model import inspect_base
 

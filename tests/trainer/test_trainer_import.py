@@ -161,10 +161,10 @@ def test_a_single_file_without_a_vae_or_of_another_family_is_told_as_that(
     assert "it has no VAE (first_stage_model.*)" in refusal(bring, file, configs=base)
     save_file({"lora_unet_down.lora_up.weight": torch.zeros(1)}, file)
     assert "it is a LoRA" in refusal(bring, file, configs=base)
-    save_file(state | {"conditioner.embedders.0.x": torch.zeros(1)}, file)
-    assert "it is a Stable Diffusion XL model, which is not available yet" in (
-        refusal(bring, file, configs=base)
-    )
+    for number in range(2):
+        state[f"conditioner.embedders.{number}.x"] = torch.zeros(1)
+    save_file({n: t for n, t in state.items() if not n.startswith("cond_stage")}, file)
+    assert "it has no text encoder (cond_stage_model.*)" in refusal(bring, file, configs=base)
 
 
 def test_a_single_file_needs_a_folder_with_configurations(

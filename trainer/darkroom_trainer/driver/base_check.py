@@ -16,22 +16,13 @@ from darkroom_api.job import ExportPrecision, PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.keys import compare, in_words
-from darkroom_trainer.inputs.base.layout import WEIGHTS
 from darkroom_trainer.inputs.base.prompts import prompt_warnings
 from darkroom_trainer.inputs.base_model import BaseModel
 
 FP16_OVERFLOW: Final = 65520.0
 """From here on float16 rounds to infinity."""
-
-_CONFIGS: Final = (
-    "unet/config.json",
-    "vae/config.json",
-    "text_encoder/config.json",
-    "scheduler/scheduler_config.json",
-)
-"""What fixes the shapes, besides the libraries."""
 
 _HARMLESS: Final = "position_ids"
 """A left-over of older versions of transformers, in most text encoders."""
@@ -69,9 +60,13 @@ def _compared(base: BaseModel, shapes: dict[str, Any]) -> list[Problem]:
     if shapes["scheduler"] is not None:
         raise UnusableBaseError(
             f"its scheduler {base.classes['scheduler']} gives no noise levels: {shapes['scheduler']}",
-            "use a scheduler of Stable Diffusion 1 or 2, such as DDIMScheduler",
+            f"use a scheduler of {base.family.title}, such as {base.family.scheduler}",
         )
-    return [warning for component in WEIGHTS for warning in _left_over(base, component, shapes)]
+    return [
+        warning
+        for component in base.family.weights
+        for warning in _left_over(base, component, shapes)
+    ]
 
 
 def _left_over(base: BaseModel, component: str, shapes: dict[str, Any]) -> list[Problem]:
@@ -99,9 +94,11 @@ def _left_over(base: BaseModel, component: str, shapes: dict[str, Any]) -> list[
 
 def _class_shapes(base: BaseModel) -> dict[str, Any]:
     """Shapes of the tensors of its classes, from the user's cache where they were built before."""
-    configs = [hash_file(base.folder / name).sha256 for name in _CONFIGS]
+    names = [f"{component}/config.json" for component in base.family.weights]
+    names.append("scheduler/scheduler_config.json")
+    configs = [hash_file(base.folder / name).sha256 for name in names]
     versions = [version(package) for package in ("diffusers", "transformers")]
-    key = json_digest([configs, base.classes["scheduler"], versions])
+    key = json_digest([base.pipeline, configs, base.classes["scheduler"], versions])
     cached = _cache_folder() / f"{key}.json"
     with suppress(OSError, ValueError):
         found: dict[str, Any] = json.loads(cached.read_bytes())

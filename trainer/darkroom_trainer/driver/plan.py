@@ -24,15 +24,11 @@ STATE_BYTES: Final = {"weights": 2, "gradients": 2, "optimizer": 12}
 
 STATE_BYTES_FP32: Final = {"weights": 4, "gradients": 4, "optimizer": 8}
 
-ACTIVATION_TENSORS: Final = 600
-"""Activations kept for the backward pass of one image, in tensors of the size of the UNet's first
-level; fits Stable Diffusion 1.5 at 512 pixels (1.5 GB an image in 16 bits) without recomputation."""
-
 PROCESS_BYTES: Final = 1 << 30
 """Memory of a worker before it has a model: the interpreter, torch, diffusers, DeepSpeed."""
 
 FORWARD_FLOP: Final = 0.23
-"""FLOP a parameter and latent position in the UNet's forward pass: 0.803 TFLOP for the 860 M
+"""FLOP a parameter and latent position in a denoiser's forward pass: 0.803 TFLOP for the 860 M
 parameters of Stable Diffusion 1.5 at 64 x 64."""
 
 CPU_FLOPS: Final = 12e9
@@ -181,10 +177,10 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
         per_parameter += state["optimizer"] / (world if stage >= 1 else 1)
     frozen = sum(base.num_parameters.values()) - sizes.trained_parameters(job, base)
     if _has_teacher(job):
-        frozen += base.num_parameters["unet"]
+        frozen += base.num_parameters[base.family.denoiser]
     images = _images_per_micro_batch(job)
     latents = (spec.training.resolution // base.vae_scale_factor) ** 2
-    activations = ACTIVATION_TENSORS * images * latents * base.unet_channels * state["weights"]
+    activations = base.activations * images * latents * state["weights"]
     states = sizes.trained_parameters(job, base) * per_parameter + frozen * state["weights"]
     return int(states + activations + PROCESS_BYTES)
 
@@ -200,7 +196,7 @@ def estimate_seconds(
     """Rough duration of so many steps in seconds, from the FLOP of its forward and backward passes."""
     spec = job.spec
     latents = (spec.training.resolution // base.vae_scale_factor) ** 2
-    forward = FORWARD_FLOP * base.num_parameters["unet"] * latents
+    forward = FORWARD_FLOP * base.num_parameters[base.family.denoiser] * latents
     micro_batches = spec.training.gradient_accumulation_steps * spec.scale.workers
     images = steps * micro_batches * _images_per_micro_batch(job)
     passes = 3.0 * images  # a backward pass costs two forward passes

@@ -16,7 +16,6 @@ FILE_BYTES: Final = 1 << 20
 """What a checkpoint or a model needs beside its numbers: names of tensors, manifest, card, blocks of
 the file system. About 1 kB a tensor in each of DeepSpeed's files."""
 
-LATENT_CHANNELS: Final = 4
 LATENT_BYTES: Final = 2
 """Class images are kept as 16-bit latents."""
 
@@ -43,15 +42,14 @@ def model_bytes(job: PersonalizationJob, base: BaseModel) -> int:
 def class_image_bytes(job: PersonalizationJob, base: BaseModel, to_make: int) -> int:
     """Size of the class images that are still to be made."""
     latents = (job.spec.training.resolution // base.vae_scale_factor) ** 2
-    return to_make * LATENT_CHANNELS * latents * LATENT_BYTES
+    return to_make * base.latent_channels * latents * LATENT_BYTES
 
 
 def trained_parameters(job: PersonalizationJob, base: BaseModel) -> int:
     """Parameters that get gradients."""
-    trained = base.num_parameters["unet"]
-    if job.spec.training.train_text_encoder:
-        trained += base.num_parameters["text_encoder"]
-    return trained
+    family = base.family
+    encoders = family.encoders if job.spec.training.train_text_encoder else ()
+    return sum(base.num_parameters[component] for component in (family.denoiser, *encoders))
 
 
 def checkpoints_to_write(job: PersonalizationJob, first_step: int) -> int:

@@ -5,12 +5,15 @@ Shapes: B latents of (C, H, W); P prompts; a condition has a row for each prompt
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from darkroom_trainer.families.layout import FamilyLayout
 
 Conditions = Mapping[str, Tensor]
 """What a denoiser is told beside the noisy latents, by the family's own names; first axis B or P."""
@@ -56,6 +59,11 @@ class Conditioning(Protocol):
     @property
     def max_tokens(self) -> int:
         """Longest prompt in tokens, with begin and end tokens."""
+        ...
+
+    @property
+    def untrainable(self) -> Sequence[nn.Module]:
+        """Parts of the encoders that no state depends on: they get no gradients."""
         ...
 
     def tokens(self, prompts: Sequence[str]) -> Conditions:
@@ -179,6 +187,11 @@ class BaseFiles(Protocol):
         ...
 
     @property
+    def index(self) -> Mapping[str, Any]:
+        """Its model_index.json."""
+        ...
+
+    @property
     def classes(self) -> Mapping[str, str]:
         """The class of each component, by its name."""
         ...
@@ -190,6 +203,23 @@ class BaseFiles(Protocol):
     def tokenizer(self, component: str, cls: Any) -> Any:
         """A component without weights."""
         ...
+
+
+class FamilyModel(Protocol):
+    """What the `model.py` of a family's folder has."""
+
+    def load(self, files: BaseFiles) -> LoadedBase:
+        """The base model of a folder that was found fit."""
+        ...
+
+    def check_scheduler(self, folder: Path, class_name: str) -> None:
+        """Raises ValueError for a scheduler's folder that gives no noise levels."""
+        ...
+
+
+def model_of(family: FamilyLayout) -> FamilyModel:
+    """The half of a family that needs torch."""
+    return cast(FamilyModel, import_module(f"darkroom_trainer.families.{family.name}.model"))
 
 
 def rows_of(conditions: Conditions, rows: Any) -> Conditions:

@@ -24,8 +24,7 @@ from darkroom_trainer.importing.sources import (
     classifier_files,
     recognise,
 )
-from darkroom_trainer.inputs.base.configs import read_sizes
-from darkroom_trainer.inputs.base.layout import find_components, plain_name
+from darkroom_trainer.inputs.base.layout import find_components, plain_name, read_sizes
 from darkroom_trainer.inputs.base_model import inspect_base
 from darkroom_trainer.output.checkpoint import FULL_DISK
 

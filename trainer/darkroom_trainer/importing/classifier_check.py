@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.keys import in_words
 from darkroom_trainer.inputs.base.layout import weight_files
 from darkroom_trainer.inputs.base.tensors import hash_and_scan, not_finite

@@ -7,7 +7,7 @@ from pathlib import Path
 from darkroom_api.integrity import IntegrityError
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
 
 _FIELD = "spec.baseModel.uri: "
 

@@ -1,28 +1,25 @@
-"""Converts one file in the original layout of Stable Diffusion 1 or 2 to diffusers' layout.
+"""Converts one file in the original layout of a family to diffusers' layout.
 
-The names are converted by diffusers' own functions (`from_single_file` uses them); the tensors stay as
-they are. Configurations and tokenizer are those of a folder of the same family: no file has them.
+The family converts the names; the tensors stay as they are. Configurations and tokenizers are those of
+a folder of the same family: no file has them.
 """
 
 import json
 import pickle
 import shutil
+from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from darkroom_trainer.families.layout import FamilyLayout
+from darkroom_trainer.families.original_unet import Tensors
 from darkroom_trainer.importing.errors import refusal
 from darkroom_trainer.importing.sources import refuse_other_layout
-from darkroom_trainer.inputs.base.layout import MODEL_INDEX, WEIGHTS, find_components, read_json
+from darkroom_trainer.inputs.base.layout import MODEL_INDEX, find_components, find_family, read_json
 from darkroom_trainer.inputs.base.license import CARD
-
-Tensors = dict[str, torch.Tensor]
-
-_OPEN_CLIP: Final = "cond_stage_model.model."
-"""How the text encoder's tensors begin in Stable Diffusion 2."""
 
 
 def convert(source: Path, configs: Path, target: Path) -> None:
@@ -31,18 +28,27 @@ def convert(source: Path, configs: Path, target: Path) -> None:
     Raises TrainerError for a file that holds no tensors of such a model.
     """
     checkpoint = _read(source)
-    refuse_other_layout(source, list(checkpoint))
+    family = find_family(configs)
+    refuse_other_layout(source, list(checkpoint), family)
     classes = find_components(configs)
     _write_index(configs, target)
     for component in classes:
-        if component in WEIGHTS or component in ("tokenizer", "scheduler"):
+        if component in family.required:
             _copy_configuration(configs / component, target / component)
-    for component, tensors in _converted(checkpoint, configs).items():
+    for component, tensors in _converted(checkpoint, family, configs).items():
         save_file(
             {name: tensor.contiguous() for name, tensor in tensors.items()},
-            target / component / f"{WEIGHTS[component]}.safetensors",
+            target / component / f"{family.weights[component]}.safetensors",
             metadata={"format": "pt"},
         )
+
+
+def _converted(checkpoint: Tensors, family: FamilyLayout, configs: Path) -> dict[str, Tensors]:
+    module = import_module(f"darkroom_trainer.families.{family.name}.original")
+    converted: dict[str, Tensors] = module.convert(
+        checkpoint, lambda name: read_json(configs, name)
+    )
+    return converted
 
 
 def _read(source: Path) -> Tensors:
@@ -63,43 +69,6 @@ def _read(source: Path) -> Tensors:
     if not isinstance(content, dict):
         raise refusal(source, "it holds no model", "use the model's .safetensors")
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-
-
-def _converted(checkpoint: Tensors, configs: Path) -> dict[str, Tensors]:
-    from diffusers.loaders.single_file_utils import (
-        convert_ldm_unet_checkpoint,
-        convert_ldm_vae_checkpoint,
-    )
-
-    unet = read_json(configs, "unet/config.json")
-    vae = read_json(configs, "vae/config.json")
-    return {
-        "unet": convert_ldm_unet_checkpoint(checkpoint, unet),
-        "vae": _with_linear_attention(convert_ldm_vae_checkpoint(checkpoint, vae)),
-        "text_encoder": _text_encoder(checkpoint, configs),
-    }
-
-
-def _text_encoder(checkpoint: Tensors, configs: Path) -> Tensors:
-    """The CLIP of version 1, or the OpenCLIP of version 2."""
-    from diffusers.loaders.single_file_utils import (
-        convert_ldm_clip_checkpoint,
-        convert_open_clip_checkpoint,
-    )
-
-    if not any(name.startswith(_OPEN_CLIP) for name in checkpoint):
-        return dict(convert_ldm_clip_checkpoint(checkpoint))
-    width = read_json(configs, "text_encoder/config.json").get("hidden_size")
-    model = SimpleNamespace(config=SimpleNamespace(hidden_size=width))
-    return dict(convert_open_clip_checkpoint(model, checkpoint, prefix=_OPEN_CLIP))
-
-
-def _with_linear_attention(tensors: Tensors) -> Tensors:
-    """The VAE's attention was a convolution of one pixel, and is a matrix."""
-    return {
-        name: tensor[:, :, 0, 0] if ".attentions." in name and tensor.ndim == 4 else tensor
-        for name, tensor in tensors.items()
-    }
 
 
 def _write_index(configs: Path, target: Path) -> None:

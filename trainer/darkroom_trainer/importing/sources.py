@@ -7,14 +7,15 @@ from typing import Final
 
 from darkroom_api.integrity import verify
 from darkroom_api.names import MANIFEST_FILE
+from darkroom_trainer.families.layout import FamilyLayout, known_families, weights_stem
 from darkroom_trainer.importing.errors import explained, refusal
-from darkroom_trainer.inputs.base.configs import read_sizes
 from darkroom_trainer.inputs.base.layout import (
     MODEL_INDEX,
-    WEIGHTS,
     find_components,
+    find_family,
     model_files,
     read_json,
+    read_sizes,
     refuse_strange_file,
     weight_files,
 )
@@ -25,16 +26,8 @@ PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin")
 CLASSIFIER: Final = "ViTForImageClassification"
 CLASSIFIER_FILES: Final = ("config.json", "preprocessor_config.json")
 
-PARTS: Final = {
-    "model.diffusion_model.": "UNet",
-    "first_stage_model.": "VAE",
-    "cond_stage_model.": "text encoder",
-}
-"""How the names of tensors begin in the original layout of Stable Diffusion, and of which part they are."""
-
 _OTHER_FILES: Final = {
     "lora_": "it is a LoRA: that belongs on a base model and is none",
-    "conditioner.embedders.": "it is a Stable Diffusion XL model, which is not available yet",
     "text_encoders.": "it is a Stable Diffusion 3 model, which is not available yet",
     "double_blocks.": "it is a Flux model, which is not available yet",
     "control_model.": "it is a ControlNet, and not a base model",
@@ -85,8 +78,7 @@ def base_files(folder: Path) -> dict[str, Path]:
     components = find_components(folder)
     unused = {
         path
-        for component in WEIGHTS
-        if component in components
+        for component in find_family(folder).weights
         for path in (folder / component).glob("*.safetensors*")
         if path not in _used(folder, component)
     }
@@ -105,7 +97,7 @@ def classifier_files(folder: Path) -> dict[str, Path]:
 def _used(folder: Path, component: str) -> set[Path]:
     found = weight_files(folder, component)
     dot = f".{found.variant}" if found.variant else ""
-    index = folder / component / f"{WEIGHTS[component]}.safetensors.index{dot}.json"
+    index = folder / component / f"{weights_stem(component)}.safetensors.index{dot}.json"
     return {*found.files, index}
 
 
@@ -184,22 +176,39 @@ def _recognise_file(path: Path, *, allow_pickle: bool) -> Source:
     )
 
 
-def refuse_other_layout(path: Path, names: list[str]) -> None:
-    """Raises TrainerError unless the tensors are those of a Stable Diffusion 1 or 2 model, whole."""
+def refuse_other_layout(path: Path, names: list[str], family: FamilyLayout | None = None) -> None:
+    """Raises TrainerError unless the tensors are those of a whole model of the family, or of any when it is None."""
     for prefix, what in _OTHER_FILES.items():
         if any(name.startswith(prefix) for name in names):
-            raise refusal(path, what, "use a Stable Diffusion 1 or 2 model")
-    absent = [
-        f"{part} ({prefix}*)"
-        for prefix, part in PARTS.items()
-        if not any(name.startswith(prefix) for name in names)
-    ]
-    if absent:
+            raise refusal(path, what, f"use a model of {_read_from_files()}")
+    found = family or _likeliest(names)
+    absent = _absent(names, found)
+    if not found.original or absent:
         raise refusal(
             path,
-            f"it has no {', no '.join(absent)}",
-            "use a complete Stable Diffusion 1 or 2 model",
+            f"it has no {', no '.join(absent)}" if absent else f"it is no {found.title} model",
+            f"use a complete {found.title} model"
+            if absent
+            else f"use a model of {_read_from_files()}",
         )
+
+
+def _likeliest(names: list[str]) -> FamilyLayout:
+    """The family of which a file has the largest share of the parts."""
+    families = [family for family in known_families().values() if family.original]
+    return min(families, key=lambda family: len(_absent(names, family)) / len(family.original))
+
+
+def _absent(names: list[str], family: FamilyLayout) -> list[str]:
+    return [
+        f"{part} ({prefix}*)"
+        for prefix, part in family.original.items()
+        if not any(name.startswith(prefix) for name in names)
+    ]
+
+
+def _read_from_files() -> str:
+    return ", ".join(family.title for family in known_families().values() if family.original)
 
 
 def _snapshot(folder: Path) -> Path:

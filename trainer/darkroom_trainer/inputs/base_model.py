@@ -10,15 +10,16 @@ from pathlib import Path
 from darkroom_api.artifact import ArtifactKind, FileEntry, content_digest
 from darkroom_api.integrity import IntegrityError, hash_file, verify
 from darkroom_api.names import MANIFEST_FILE
-from darkroom_trainer.inputs.base.configs import Sizes, read_sizes
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
+from darkroom_trainer.families.layout import FamilyLayout, Sizes, known_families
 from darkroom_trainer.inputs.base.hub import download
-from darkroom_trainer.inputs.base.keys import WORD_EMBEDDINGS, class_name_of, in_words
+from darkroom_trainer.inputs.base.keys import TEXT_PREFIX, WORD_EMBEDDINGS, class_name_of, in_words
 from darkroom_trainer.inputs.base.layout import (
     MODEL_FILES,
-    WEIGHTS,
     find_components,
+    find_family,
     model_files,
+    read_sizes,
     weight_files,
 )
 from darkroom_trainer.inputs.base.license import License, read_license
@@ -38,7 +39,7 @@ SEALED_KINDS = (ArtifactKind.BASE_MODEL, ArtifactKind.SUBJECT_MODEL)
 
 @dataclass(frozen=True, kw_only=True)
 class BaseModel(Sizes):
-    """A Stable Diffusion model on this machine whose parts are known to be usable."""
+    """A base model on this machine whose parts are known to be usable."""
 
     uri: str
     folder: Path
@@ -49,11 +50,14 @@ class BaseModel(Sizes):
     sealed: bool
     """Whether it has a manifest, which is only written for what fits its classes."""
 
+    pipeline: str
+    """The class of its pipeline, which is that of its family."""
+
     classes: Mapping[str, str]
     """The class of each component that belongs to it, by name, sorted."""
 
     num_parameters: Mapping[str, int]
-    """Parameters of `unet`, `vae` and `text_encoder`."""
+    """Parameters of the components whose weights are read, such as `unet`."""
 
     shapes: Mapping[str, Mapping[str, tuple[int, ...]]]
     """Shapes of the tensors of those, by component and name in the file."""
@@ -67,16 +71,24 @@ class BaseModel(Sizes):
     license: License
 
     @property
+    def family(self) -> FamilyLayout:
+        """What is known of its family."""
+        return known_families()[self.pipeline]
+
+    @property
     def components(self) -> tuple[str, ...]:
         """Subfolders that belong to it; the optional ones only where present."""
         return tuple(self.classes)
 
     @property
     def embedding_rows(self) -> int:
-        """Tokens that its text encoder has an embedding for."""
-        shapes = self.shapes["text_encoder"]
-        names = {class_name_of("text_encoder", name): name for name in shapes}
-        return shapes[names[WORD_EMBEDDINGS]][0]
+        """Tokens that each of its CLIP text encoders has an embedding for."""
+        return min(
+            shape[0]
+            for encoder in self.family.encoders
+            for name, shape in self.shapes[encoder].items()
+            if class_name_of(encoder, name).removeprefix(TEXT_PREFIX) == WORD_EMBEDDINGS
+        )
 
     @property
     def native_resolution(self) -> int:
@@ -87,7 +99,7 @@ class BaseModel(Sizes):
 def find_base(uri: str, job_folder: Path, downloads: Path) -> BaseModel:
     """The base model of a URI, downloaded below `downloads` if it is on the Hugging Face Hub.
 
-    Raises TrainerError when it can't be had, isn't a complete Stable Diffusion model, was altered, has
+    Raises TrainerError when it can't be had, isn't a complete model of a known family, was altered, has
     numbers that are not finite, or has its weights only as pickles.
     """
     if uri.startswith("hf://"):
@@ -110,9 +122,9 @@ def inspect_base(uri: str, folder: Path) -> BaseModel:
 def _inspect(uri: str, folder: Path) -> BaseModel:
     _refuse_no_folder(folder)
     classes = find_components(folder)
-    sizes = read_sizes(folder)
-    tensors = {component: _read_headers(folder, component) for component in WEIGHTS}
-    scan = _Scan(folder)
+    family, sizes = find_family(folder), read_sizes(folder)
+    tensors = {component: _read_headers(folder, component) for component in family.weights}
+    scan = _Scan(folder, family)
     digest, sealed, named = _digest(folder, tuple(classes), scan)
     return BaseModel(
         **vars(sizes),
@@ -120,6 +132,7 @@ def _inspect(uri: str, folder: Path) -> BaseModel:
         folder=folder,
         digest=digest,
         sealed=sealed,
+        pipeline=family.pipeline,
         classes=classes,
         num_parameters={name: count_elements(found.values()) for name, found in tensors.items()},
         shapes={
@@ -127,7 +140,7 @@ def _inspect(uri: str, folder: Path) -> BaseModel:
             for name, found in tensors.items()
         },
         largest=scan.largest(),
-        copied_bytes=_copied_bytes(folder, tuple(classes)),
+        copied_bytes=_copied_bytes(folder, tuple(classes), family),
         license=read_license(folder) if named is None else License.of(named),
     )
 
@@ -164,13 +177,15 @@ def _read_headers(folder: Path, component: str) -> dict[str, TensorInfo]:
 class _Scan:
     """Looks at the weights while their files are hashed: they are read once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, family: FamilyLayout) -> None:
         self._component = {
             file: component
-            for component in WEIGHTS
+            for component in family.weights
             for file in weight_files(folder, component).files
         }
-        self._magnitudes: dict[str, dict[str, float]] = {component: {} for component in WEIGHTS}
+        self._magnitudes: dict[str, dict[str, float]] = {
+            component: {} for component in family.weights
+        }
 
     def read(self, path: Path) -> FileEntry:
         """The digest of a file; raises UnusableBaseError for weights that are not finite."""
@@ -191,13 +206,13 @@ class _Scan:
         return {name: max(found.values(), default=0.0) for name, found in self._magnitudes.items()}
 
 
-def _copied_bytes(folder: Path, components: tuple[str, ...]) -> int:
+def _copied_bytes(folder: Path, components: tuple[str, ...], family: FamilyLayout) -> int:
     return sum(
         path.stat().st_size
         for component in components
         for path in (folder / component).iterdir()
         if path.suffix in MODEL_FILES
-        and not (component in WEIGHTS and path.suffix == ".safetensors")
+        and not (component in family.weights and path.suffix == ".safetensors")
     )
 
 

@@ -30,7 +30,7 @@ from darkroom_api.registry import STAGING, RegistryEntry, publish, staging_folde
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base.keys import class_name_of
-from darkroom_trainer.inputs.base.layout import MODEL_INDEX, WEIGHTS, plain_name, weight_files
+from darkroom_trainer.inputs.base.layout import MODEL_INDEX, plain_name, weight_files
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.output.checkpoint import FULL_DISK
 from darkroom_trainer.output.model_card import write_card
@@ -43,9 +43,6 @@ PUBLISHED_MODE: Final = 0o644
 
 ABANDONED_SECONDS: Final = 24 * 3600.0
 """No export takes that long: a staging folder that is older is nobody's."""
-
-FULL_PRECISION: Final = ("text_encoder", "safety_checker", "image_encoder")
-"""Components that transformers loads, in the type that they are stored in unless their config.json says another."""
 
 _DTYPES: Final = {ExportPrecision.FP16: torch.float16, ExportPrecision.FP32: torch.float32}
 _VERSIONED: Final = ("darkroom", "torch", "diffusers", "transformers", "deepspeed", "ray")
@@ -63,7 +60,7 @@ def export_model(
 ) -> RegistryEntry:
     """Writes the model of a job and publishes it in the registry at `root`.
 
-    `weights` has the complete fp32 state dict of each trained component, `unet` and perhaps
+    `weights` has the complete fp32 state dict of each trained component, such as `unet` and
     `text_encoder`; what is not in it is the base model's. `created` is an RFC 3339 time.
 
     Raises TrainerError when the disk is full or the folder can't be written; nothing half-written
@@ -133,9 +130,9 @@ def _write_folder(
     dtype = _DTYPES[job.spec.output.precision]
     for component in base.components:
         (partial / component).mkdir()
-        if component in WEIGHTS:
+        if component in base.family.weights:
             _write_weights(partial, base, component, weights.get(component), dtype)
-        _copy_rest(base.folder / component, partial / component, component)
+        _copy_rest(base, component, partial / component)
 
 
 def _write_weights(
@@ -149,7 +146,7 @@ def _write_weights(
     for path in weight_files(base.folder, component).files:
         original |= load_file(path)
     tensors = original if trained is None else _under_old_names(component, trained, original)
-    file = partial / component / f"{WEIGHTS[component]}.safetensors"
+    file = partial / component / f"{base.family.weights[component]}.safetensors"
     save_file(
         {
             name: (_cast(tensor, dtype) if name in tensors else tensor)
@@ -180,16 +177,18 @@ def _under_old_names(
     return {names[plain]: tensor for plain, tensor in trained.items()}
 
 
-def _copy_rest(source: Path, target: Path, component: str) -> None:
+def _copy_rest(base: BaseModel, component: str, target: Path) -> None:
     """Copies a component's configuration, and the weights of those that are never cast."""
-    suffixes = {".json", ".txt"} if component in WEIGHTS else {".json", ".txt", ".safetensors"}
+    source, suffixes = base.folder / component, {".json", ".txt"}
+    if component not in base.family.weights:
+        suffixes.add(".safetensors")
     for path in sorted(source.iterdir()):
         plain = plain_name(path.name)
         if path.suffix not in suffixes or ".index." in path.name:
             continue
         if plain == path.name or not (source / plain).exists():  # of two variants the plain one
             shutil.copyfile(path, target / plain)
-    if (target / "config.json").exists() and component in FULL_PRECISION:
+    if (target / "config.json").exists() and component in base.family.kept_in_full:
         _load_in_full_precision(target / "config.json")
 
 

@@ -17,9 +17,9 @@ A text-to-image model that knows one {what}: write `{instance_prompt}` to draw i
 {base} with [DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom.
 {picture}
 ```python
-from diffusers import StableDiffusionPipeline
+from diffusers import {pipeline}
 
-pipeline = StableDiffusionPipeline.from_pretrained("FOLDER", use_safetensors=True)
+pipeline = {pipeline}.from_pretrained("FOLDER", use_safetensors=True)
 pipeline("{instance_prompt}").images[0]
 ```
 
@@ -66,7 +66,7 @@ def _front_matter(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
     matter: dict[str, Any] = {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        "tags": ["darkroom", "diffusers", "dreambooth", "stable-diffusion", "text-to-image"],
+        "tags": sorted(["darkroom", "diffusers", "dreambooth", base.family.tag, "text-to-image"]),
         "instance_prompt": job.spec.subject.instance_prompt,
     }
     if uri.startswith("hf://"):
@@ -84,12 +84,13 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
         "name": job.metadata.name,
         "what": "style" if spec.subject.kind is SubjectKind.STYLE else "subject",
         "base": base.uri,
+        "pipeline": base.pipeline,
         "base_digest": base.digest,
         "license": base.license,
         "instance_prompt": spec.subject.instance_prompt,
         "class_prompt": spec.subject.class_prompt,
         "prior": _prior_in_words(spec.prior_preservation),
-        "trained": "UNet and text encoder" if spec.training.train_text_encoder else "UNet",
+        "trained": _trained(base, text_encoder=spec.training.train_text_encoder),
         "steps": spec.training.max_steps,
         "learning_rate": spec.training.learning_rate,
         "batch": spec.global_batch_size,
@@ -97,6 +98,13 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
         "seed": spec.training.seed,
         "consent": _CONSENT if spec.subject.kind is SubjectKind.PERSON else "",
     }
+
+
+def _trained(base: BaseModel, *, text_encoder: bool) -> str:
+    family = base.family
+    if not text_encoder:
+        return family.denoiser_title
+    return f"{family.denoiser_title} and text encoder{'s' if len(family.encoders) > 1 else ''}"
 
 
 def _prior_in_words(prior: PriorPreservation) -> str:

@@ -125,9 +125,13 @@ def _parameter_groups(module: TrainableDenoiser, training: Training) -> list[dic
     """One group, or two where the text encoders have rates of their own."""
     own_rates = (training.text_encoder_learning_rate, training.text_encoder_stop_step)
     if not module.encoders or own_rates == (None, None):
-        return [{"params": list(module.parameters())}]
-    encoders = [one for part in module.encoders.values() for one in part.parameters()]
-    return [{"params": list(module.network.parameters())}, {"params": encoders}]
+        return [{"params": _trained(module)}]
+    encoders = [one for part in module.encoders.values() for one in _trained(part)]
+    return [{"params": _trained(module.network)}, {"params": encoders}]
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def set_learning_rates(engine: Engine, rates: LearningRates) -> None:
@@ -172,9 +176,14 @@ def grad_norm(engine: Engine) -> float:
 
 
 def gather_weights(engine: Engine) -> dict[str, Tensor]:
-    """The float32 master weights by name, on the CPU of rank 0; empty elsewhere. All ranks call it."""
+    """The float32 master weights of what is trained, by name, on the CPU of rank 0; empty elsewhere.
+
+    All ranks call it.
+    """
     weights = {}
     for name, parameter in engine.module.named_parameters():
+        if not parameter.requires_grad:
+            continue
         master = safe_get_full_fp32_param(parameter)
         if master is None:  # without ZeRO the parameter is the master
             master = parameter

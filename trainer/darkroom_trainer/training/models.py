@@ -17,10 +17,16 @@ from darkroom_trainer.families.protocols import (
     Conditions,
     Denoiser,
     LoadedBase,
+    model_of,
     rows_of,
 )
-from darkroom_trainer.families.stable_diffusion.model import load
-from darkroom_trainer.inputs.base.layout import find_components, weight_files
+from darkroom_trainer.inputs.base.layout import (
+    MODEL_INDEX,
+    find_components,
+    find_family,
+    read_json,
+    weight_files,
+)
 
 
 class TrainableDenoiser(nn.Module):
@@ -72,6 +78,7 @@ class Files:
     """As `BaseFiles`: a folder that `inspect_base` found fit; safetensors only, nothing downloaded."""
 
     folder: Path
+    index: Mapping[str, Any]
     classes: Mapping[str, str]
     device: torch.device
 
@@ -93,7 +100,9 @@ class Files:
 
 def load_base(folder: Path, device: torch.device) -> LoadedBase:
     """Loads a folder that `inspect_base` found fit."""
-    return load(Files(folder, find_components(folder), device))
+    index = read_json(folder, MODEL_INDEX)
+    files = Files(folder, index, find_components(folder), device)
+    return model_of(find_family(folder)).load(files)
 
 
 def trainable_denoiser(
@@ -108,6 +117,8 @@ def trainable_denoiser(
     encoders = base.conditioning.encoders if train_text_encoder else {}
     module = TrainableDenoiser(base.denoiser, base.conditioning, network, encoders)
     module.eval().requires_grad_(True)
+    for part in base.conditioning.untrainable:
+        part.requires_grad_(False)
     if gradient_checkpointing:
         cast(Any, network).enable_gradient_checkpointing()
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters()), (

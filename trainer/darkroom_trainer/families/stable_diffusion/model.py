@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from darkroom_trainer.families.autoencoder import KLCodec
 from darkroom_trainer.families.clip import longest_prompt, token_ids
-from darkroom_trainer.families.noise_prediction import load_objective
+from darkroom_trainer.families.noise_prediction import load_objective, read_scheduler
 from darkroom_trainer.families.protocols import BaseFiles, Conditions, LoadedBase
 
 ENCODER = "text_encoder"
@@ -30,6 +31,11 @@ class ClipConditioning:
     def tokenizers(self) -> Mapping[str, Any]:
         """As `Conditioning.tokenizers`."""
         return {ENCODER: self.tokenizer}
+
+    @property
+    def untrainable(self) -> Sequence[nn.Module]:
+        """As `Conditioning.untrainable`: none."""
+        return ()
 
     @property
     def max_tokens(self) -> int:
@@ -60,7 +66,7 @@ class UNetDenoiser:
 
 
 def load(files: BaseFiles) -> LoadedBase:
-    """The base model of a folder."""
+    """As `FamilyModel.load`."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -76,3 +82,8 @@ def load(files: BaseFiles) -> LoadedBase:
         denoiser=UNetDenoiser(files.model("unet", UNet2DConditionModel)),
         device=files.device,
     )
+
+
+def check_scheduler(folder: Path, class_name: str) -> None:
+    """As `FamilyModel.check_scheduler`."""
+    read_scheduler(folder, class_name)

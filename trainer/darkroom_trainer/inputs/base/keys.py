@@ -17,7 +17,7 @@ TEXT_PREFIX: Final = "text_model."
 """What transformers before version 5 put before the names of a CLIP text encoder."""
 
 WORD_EMBEDDINGS: Final = "embeddings.token_embedding.weight"
-"""The text encoder's embeddings of tokens, (tokens, width)."""
+"""A CLIP text encoder's embeddings of tokens, (tokens, width), without `TEXT_PREFIX`."""
 
 _OLD_ATTENTION: Final = (
     (re.compile(r"\.query\."), ".to_q."),

@@ -1,4 +1,4 @@
-"""Diffusers' layout of a Stable Diffusion model: its components, their classes and their files."""
+"""Diffusers' layout of a base model: its family, its components, their classes and their files."""
 
 import json
 import re
@@ -8,37 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
+from darkroom_trainer.families.layout import FamilyLayout, Sizes, known_families, weights_stem
 
 MODEL_INDEX: Final = "model_index.json"
-
-WEIGHTS: Final = MappingProxyType(
-    {
-        "unet": "diffusion_pytorch_model",
-        "vae": "diffusion_pytorch_model",
-        "text_encoder": "model",
-    }
-)
-"""Stem of the weights file of each component whose weights are read."""
-
-REQUIRED_CLASSES: Final = MappingProxyType(
-    {
-        "unet": "UNet2DConditionModel",
-        "vae": "AutoencoderKL",
-        "text_encoder": "CLIPTextModel",
-        "tokenizer": "CLIPTokenizer",
-        "scheduler": "",  # any: what training needs of it is in its configuration
-    }
-)
-"""Components that a base model must have, and the class of each."""
-
-OPTIONAL_CLASSES: Final = MappingProxyType(
-    {
-        "safety_checker": "StableDiffusionSafetyChecker",
-        "feature_extractor": "CLIPImageProcessor",
-        "image_encoder": "CLIPVisionModelWithProjection",
-    }
-)
 
 _OLD_CLASSES: Final = MappingProxyType({"CLIPFeatureExtractor": "CLIPImageProcessor"})
 _BACKEND: Final = re.compile(r"(Fast|Pil)$")
@@ -75,13 +48,27 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
+def find_family(folder: Path) -> FamilyLayout:
+    """The family of a folder; raises UnusableBaseError when it is of none."""
+    return _family(read_json(folder, MODEL_INDEX))
+
+
+def read_sizes(folder: Path) -> Sizes:
+    """Reads and checks the configurations; raises UnusableBaseError."""
+    family = find_family(folder)
+    for tokenizer in dict.fromkeys(family.encoders.values()):
+        _refuse_no_vocabulary(folder, tokenizer)
+    return family.read_sizes(lambda name: read_json(folder, name))
+
+
 def find_components(folder: Path) -> dict[str, str]:
     """The components of a folder and the class of each, by name; no weights are read.
 
     Raises UnusableBaseError when one is missing, is of another class or has its weights only as
     pickles, and for links that lead out of the folder.
     """
-    classes = _check_classes(read_json(folder, MODEL_INDEX))
+    index = read_json(folder, MODEL_INDEX)
+    classes = _check_classes(index, _family(index))
     for component in classes:
         if not (folder / component).is_dir():
             raise UnusableBaseError(f"it has no folder {component}")
@@ -102,7 +89,7 @@ def model_files(folder: Path, components: tuple[str, ...]) -> list[Path]:
 
 def weight_files(folder: Path, component: str) -> WeightFiles:
     """The weights of a component; raises UnusableBaseError when there are none or a shard is missing."""
-    stem, shown = WEIGHTS.get(component, "model"), component or "it"  # "" is the folder itself
+    stem, shown = weights_stem(component), component or "it"  # "" is the folder itself
     for variant in VARIANTS:
         dot = f".{variant}" if variant else ""
         whole = folder / component / f"{stem}{dot}.safetensors"
@@ -145,19 +132,32 @@ def _shards(folder: Path, component: str, index: str) -> Iterator[Path]:
         yield shard
 
 
-def _check_classes(index: dict[str, Any]) -> dict[str, str]:
-    pipeline = index.get("_class_name")
-    if pipeline != "StableDiffusionPipeline":
-        raise UnusableBaseError(f"{MODEL_INDEX} says {pipeline}, not StableDiffusionPipeline")
+def _family(index: dict[str, Any]) -> FamilyLayout:
+    pipeline, known = str(index.get("_class_name")), known_families()
+    if pipeline not in known:
+        raise UnusableBaseError(f"{MODEL_INDEX} says {pipeline}, not {' or '.join(sorted(known))}")
+    return known[pipeline]
+
+
+def _refuse_no_vocabulary(folder: Path, tokenizer: str) -> None:
+    place = folder / tokenizer
+    old = all((place / name).is_file() for name in ("vocab.json", "merges.txt"))
+    if not old and not (place / "tokenizer.json").is_file():
+        raise UnusableBaseError(
+            f"its {tokenizer} has neither tokenizer.json nor vocab.json with merges.txt"
+        )
+
+
+def _check_classes(index: dict[str, Any], family: FamilyLayout) -> dict[str, str]:
     classes = {
         name: str(value[1])
         for name, value in index.items()
         if isinstance(value, list) and len(value) == 2 and value[1] is not None
     }
-    for name in REQUIRED_CLASSES:
+    for name in family.required:
         if name not in classes:
             raise UnusableBaseError(f"it has no {name.replace('_', ' ')} ({MODEL_INDEX})")
-    allowed = REQUIRED_CLASSES | OPTIONAL_CLASSES
+    allowed = {**family.required, **family.optional}
     for name, found in classes.items():
         plain = _BACKEND.sub("", found)
         if name not in allowed or allowed[name] not in ("", _OLD_CLASSES.get(plain, plain)):

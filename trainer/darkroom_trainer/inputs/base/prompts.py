@@ -9,7 +9,7 @@ import numpy as np
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.words import counted
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
+from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.keys import WORD_EMBEDDINGS, class_name_of
 from darkroom_trainer.inputs.base.layout import weight_files
 from darkroom_trainer.inputs.base.tensors import read_header, read_rows

@@ -1,12 +1,10 @@
-"""What the configurations of a base model say: sizes, channels, tokens, noise levels; and what is wrong there."""
+"""What the configurations of a model with a UNet say, and what is wrong there: sizes, tokens, noise levels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from darkroom_trainer.inputs.base.errors import UnusableBaseError
-from darkroom_trainer.inputs.base.layout import read_json
+from darkroom_trainer.families.errors import UnusableBaseError
+from darkroom_trainer.families.layout import ReadConfig, Sizes
 
 PREDICTION_TYPES: Final = ("epsilon", "v_prediction")
 """What a scheduler may let the UNet say; the first is diffusers' default."""
@@ -37,45 +35,33 @@ _CONDITIONS: Final = (
 """Fields of a UNet that wants more than a prompt."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What the configurations fix."""
-
-    vae_scale_factor: int
-    """Pixels along the side of one latent."""
-
-    sample_size: int
-    """Side in latents that the UNet was trained at."""
-
-    unet_channels: int
-    """Channels of the UNet's first level."""
-
-    max_tokens: int
-    """Longest prompt in tokens, with the begin and end tokens."""
+ACTIVATION_TENSORS: Final = 600
+"""Activations kept for the backward pass of one image, in tensors of the size of the UNet's first
+level; fits Stable Diffusion 1.5 at 512 pixels (1.5 GB an image in 16 bits) without recomputation."""
 
 
-def read_sizes(folder: Path) -> Sizes:
-    """Reads and checks the configurations; raises UnusableBaseError."""
-    unet = read_json(folder, "unet/config.json")
-    vae = read_json(folder, "vae/config.json")
-    text = read_json(folder, "text_encoder/config.json")
-    text = text["text_config"] if isinstance(text.get("text_config"), dict) else text
-    tokenizer = read_json(folder, "tokenizer/tokenizer_config.json")
-    _refuse_no_vocabulary(folder / "tokenizer")
-    refuse_other_noise(read_json(folder, "scheduler/scheduler_config.json"))
-    _refuse_other_unet(unet, vae, text)
+def unet_sizes(unet: Mapping[str, Any], vae: Mapping[str, Any], max_tokens: int) -> Sizes:
+    """The sizes of a UNet and its VAE; raises UnusableBaseError."""
     try:
         scale = 2 ** (len(vae["block_out_channels"]) - 1)
         return Sizes(
             vae_scale_factor=scale,
+            latent_channels=int(vae.get("latent_channels", 4)),
             sample_size=latent_side(unet, vae, scale),
-            unet_channels=int(unet["block_out_channels"][0]),
-            max_tokens=token_limit(tokenizer, text),
+            activations=ACTIVATION_TENSORS * int(unet["block_out_channels"][0]),
+            max_tokens=max_tokens,
         )
     except (LookupError, TypeError, ValueError) as error:
         raise UnusableBaseError(
             f"the config.json of its unet or vae is wrong: {error!r}"
         ) from error
+
+
+def text_config(read: ReadConfig, encoder: str) -> dict[str, Any]:
+    """The configuration of a CLIP text encoder, also out of a whole CLIP's."""
+    config = read(f"{encoder}/config.json")
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
 
 
 def latent_side(unet: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> int:
@@ -124,18 +110,8 @@ def refuse_other_noise(scheduler: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_no_vocabulary(tokenizer: Path) -> None:
-    old = all((tokenizer / name).is_file() for name in ("vocab.json", "merges.txt"))
-    if not old and not (tokenizer / "tokenizer.json").is_file():
-        raise UnusableBaseError(
-            "its tokenizer has neither tokenizer.json nor vocab.json with merges.txt"
-        )
-
-
-def _refuse_other_unet(
-    unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]
-) -> None:
-    """A UNet that takes or gives something else than the VAE's latents, or wants more than a prompt."""
+def refuse_other_channels(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
+    """A UNet that takes or gives something else than the VAE's latents; raises UnusableBaseError."""
     latents = vae.get("latent_channels", 4)
     takes, gives = unet.get("in_channels", 4), unet.get("out_channels", 4)
     if takes != latents or gives != latents:
@@ -145,13 +121,21 @@ def _refuse_other_unet(
             f" it is {kind}",
             "use the text-to-image model that it was made from",
         )
+
+
+def refuse_other_conditions(unet: Mapping[str, Any], known: Mapping[str, str | None]) -> None:
+    """A UNet that wants more than its family gives it; raises UnusableBaseError."""
     for field in _CONDITIONS:
-        if unet.get(field) is not None:
+        if unet.get(field) != known.get(field):
             raise UnusableBaseError(
-                f"its unet wants more than a prompt ({field}: {unet[field]})",
+                f"its unet wants other conditions than a text-to-image model ({field}: {unet.get(field)})",
                 "use a plain text-to-image model",
             )
-    states, width = unet.get("cross_attention_dim"), text.get("hidden_size")
+
+
+def refuse_other_width(unet: Mapping[str, Any], width: object) -> None:
+    """A UNet that reads text states of another width; raises UnusableBaseError."""
+    states = unet.get("cross_attention_dim")
     if isinstance(states, int) and isinstance(width, int) and states != width:
         raise UnusableBaseError(
             f"its unet reads text states of width {states} and its text encoder writes {width}",

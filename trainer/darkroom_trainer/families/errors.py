@@ -5,7 +5,7 @@ from typing import Final
 from darkroom_api.status import Reason
 from darkroom_trainer.errors import TrainerError
 
-_FIX: Final = "use a complete Stable Diffusion model in diffusers' layout"
+_FIX: Final = "use a complete model in diffusers' layout"
 
 
 class UnusableBaseError(Exception):
