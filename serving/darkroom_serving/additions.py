@@ -21,20 +21,25 @@ def load_served(model: ServedModel, device: torch.device) -> LoadedModel:
 
 def _add(loaded: LoadedModel, folder: Path) -> None:
     """Puts what a folder holds onto a base in memory: the pipeline's loaders change its parts in place."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-
-    pipeline: Any = StableDiffusionPipeline(
-        vae=loaded.vae,
-        text_encoder=loaded.text_encoder,
-        tokenizer=loaded.tokenizer,
-        unet=loaded.unet,
-        scheduler=DDIMScheduler.from_config(loaded.scheduler_config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pipeline = _pipeline(loaded)
     options = {"local_files_only": True, "use_safetensors": True}
     if (folder / LEARNED_EMBEDDINGS).exists():
         pipeline.load_textual_inversion(folder, weight_name=LEARNED_EMBEDDINGS, **options)
     if (folder / LORA_WEIGHTS).exists():
         pipeline.load_lora_weights(folder, weight_name=LORA_WEIGHTS, **options)
+
+
+def _pipeline(loaded: LoadedModel) -> Any:
+    """Diffusers' pipeline around a model in memory."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    scheduler = DDIMScheduler.from_config(loaded.scheduler_config)
+    prompts = loaded.prompts
+    parts = {"unet": loaded.unet, "vae": loaded.vae, "scheduler": scheduler}
+    parts |= {"tokenizer": prompts.tokenizers[0], "text_encoder": prompts.encoders[0]}
+    if len(prompts.encoders) == 1:
+        return StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    parts |= {"tokenizer_2": prompts.tokenizers[1], "text_encoder_2": prompts.encoders[1]}
+    return StableDiffusionXLPipeline(**parts)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from darkroom_serving.guidance import guided
 from darkroom_serving.loading import LoadedModel
+from darkroom_serving.prompts import Conditions
 from darkroom_serving.samplers import Sampler, build_scheduler, step_options
 
 Picture = NDArray[np.uint8]
@@ -63,14 +65,14 @@ class OneByOneEngine:
         """As `Engine.draw`."""
         texts = {request.prompt for request in requests}
         texts |= {request.negative_prompt for request in requests}
-        states = {text: model.text_states(text) for text in texts}
+        states = {text: model.prompts.read(text, model.device) for text in texts}
         return [_draw_one(model, request, states, stopped) for request in requests]
 
 
 def _draw_one(
     model: LoadedModel,
     request: DrawRequest,
-    states: dict[str, Tensor],
+    states: dict[str, Conditions],
     stopped: Callable[[], bool],
 ) -> Picture:
     # On the CPU on any machine: a GPU's generator draws other numbers for the same seed.
@@ -83,7 +85,7 @@ def _draw_one(
         if stopped():
             raise StoppedError
         prediction = guided(
-            _predictor(model, timestep),
+            partial(model.predict, timestep),
             scheduler.scale_model_input(latents, timestep),
             states[request.negative_prompt],
             states[request.prompt],
@@ -100,16 +102,6 @@ def _noise(model: LoadedModel, request: DrawRequest, generator: torch.Generator)
     scale = model.latent_scale
     shape = (1, model.unet.config.in_channels, request.height // scale, request.width // scale)
     return torch.randn(shape, generator=generator).to(model.device)
-
-
-def _predictor(model: LoadedModel, timestep: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    def predict(latents: Tensor, states: Tensor) -> Tensor:
-        prediction: Tensor = model.unet(
-            latents.to(model.dtype), timestep, states, return_dict=False
-        )[0]
-        return prediction
-
-    return predict
 
 
 def _pixels(picture: Tensor) -> Picture:

@@ -147,9 +147,9 @@ def _base64(content: bytes) -> str:
 def _warnings(request: ImagesRequest, model: LoadedModel) -> list[str]:
     warnings = []
     for name in ("prompt", "negative_prompt"):
-        count = model.count_tokens(getattr(request, name))
-        if count > model.max_tokens:
+        count = model.prompts.count_tokens(getattr(request, name))
+        if count > model.prompts.max_tokens:
             warnings.append(
-                f"{name}: has {count} tokens, the model reads {model.max_tokens}; the rest was cut off"
+                f"{name}: has {count} tokens, the model reads {model.prompts.max_tokens}; the rest was cut off"
             )
     return warnings

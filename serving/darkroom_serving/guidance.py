@@ -5,24 +5,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""The UNet at one timestep: its prediction, (B, C, H, W), for latents of that shape and states (B, L, D)."""
+from darkroom_serving.prompts import Conditions
+
+Predict = Callable[[Tensor, Conditions], Tensor]
+"""The UNet at one timestep: its prediction, (B, C, H, W), for latents of that shape and B conditions."""
 
 
 def guided(
     predict: Predict,
     latents: Tensor,
-    unconditional: Tensor,
-    conditional: Tensor,
+    unconditional: Conditions,
+    conditional: Conditions,
     scale: float,
 ) -> Tensor:
-    """The guided prediction, (B, C, H, W), for latents of that shape and text states (B, L, D).
+    """The guided prediction, (B, C, H, W), for latents of that shape and B conditions.
 
     Both halves go through the UNet as one batch of 2B; with a scale of 1 or less only the
     conditional one does, as in diffusers' pipelines.
     """
     if scale <= 1:
         return predict(latents, conditional)
-    both = predict(torch.cat([latents, latents]), torch.cat([unconditional, conditional]))
+    conditions = {
+        name: torch.cat([unconditional[name], given]) for name, given in conditional.items()
+    }
+    both = predict(torch.cat([latents, latents]), conditions)
     without, with_prompt = both.chunk(2)
     return without + scale * (with_prompt - without)

@@ -1,4 +1,4 @@
-"""Loads the parts of a Stable Diffusion model: safetensors only, nothing downloaded."""
+"""Loads the parts of a Stable Diffusion model, XL too: safetensors only, nothing downloaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from darkroom_serving.prompts import Conditions, PromptReader
 from darkroom_serving.safety import SafetyChecker, load_safety_checker
 
 
@@ -17,8 +18,7 @@ class LoadedModel:
 
     unet: Any
     vae: Any
-    text_encoder: Any
-    tokenizer: Any
+    prompts: PromptReader
     scheduler_config: dict[str, Any]
     safety: SafetyChecker | None
     """Judges pictures, where the model came with one."""
@@ -40,44 +40,30 @@ class LoadedModel:
         return _shorter(latents) * self.latent_scale
 
     @property
-    def max_tokens(self) -> int:
-        """Longest prompt in tokens, with the begin and end tokens."""
-        positions = int(self.text_encoder.config.max_position_embeddings)
-        return min(int(self.tokenizer.model_max_length), positions)
-
-    @property
     def max_steps(self) -> int:
         """Steps of the noise schedule: no sampler can do more."""
         return int(self.scheduler_config.get("num_train_timesteps", 1000))
 
-    def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt, with the begin and end tokens."""
-        return len(
-            self.tokenizer(with_all_vectors(prompt, self.tokenizer), verbose=False).input_ids
-        )
-
-    def text_states(self, prompt: str) -> Tensor:
-        """The text encoder's states of one prompt, (1, L, D); what is too long is cut off."""
-        tokens = self.tokenizer(
-            with_all_vectors(prompt, self.tokenizer),
-            padding="max_length",
-            max_length=self.max_tokens,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return cast(Tensor, self.text_encoder(tokens.to(self.device))[0])
+    def predict(self, timestep: Any, latents: Tensor, conditions: Conditions) -> Tensor:
+        """The UNet's prediction, (B, C, h, w), for latents of that shape at one timestep."""
+        latents = latents.to(self.dtype)
+        options: dict[str, Any] = {}
+        if (
+            "pooled" in conditions
+        ):  # Stable Diffusion XL is told the size, and that nothing is cropped
+            size = [side * self.latent_scale for side in latents.shape[-2:]]
+            ids = torch.tensor([[*size, 0, 0, *size]], dtype=self.dtype, device=self.device)
+            options["added_cond_kwargs"] = {
+                "text_embeds": conditions["pooled"],
+                "time_ids": ids.expand(len(latents), -1),
+            }
+        predicted = self.unet(latents, timestep, conditions["states"], return_dict=False, **options)
+        return cast(Tensor, predicted[0])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures, (B, 3, H, W) within [-1, 1], of latents (B, C, h, w)."""
-        scaled = latents.to(self.dtype) / self.vae.config.scaling_factor
+        scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
         return cast(Tensor, self.vae.decode(scaled, return_dict=False)[0]).float().clamp(-1, 1)
-
-
-def with_all_vectors(prompt: str, tokenizer: Any) -> str:
-    """A prompt in which a new token with several embeddings is written out: `<sks> <sks>_1`, as diffusers does."""
-    from diffusers.loaders import TextualInversionLoaderMixin
-
-    return str(TextualInversionLoaderMixin().maybe_convert_prompt(prompt, tokenizer))
 
 
 def _shorter(size: int | Sequence[int]) -> int:
@@ -95,24 +81,45 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     Raises OSError or ValueError when a part is missing or has no safetensors.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
 
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     options = {"use_safetensors": True, "dtype": dtype, "local_files_only": True}
-    parts = {
-        "unet": UNet2DConditionModel.from_pretrained(folder / "unet", **options),
-        "vae": AutoencoderKL.from_pretrained(folder / "vae", **options),
-        "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder", **options),
-    }
-    for part in parts.values():
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
+    vae = AutoencoderKL.from_pretrained(folder / "vae", **options)
+    if vae.config.force_upcast:  # that of Stable Diffusion XL overflows float16
+        vae = vae.to(torch.float32)
+    prompts = _prompt_reader(folder, options)
+    for part in (unet, vae, *prompts.encoders):
         part.to(device).eval().requires_grad_(False)
     return LoadedModel(
-        **parts,
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+        unet=unet,
+        vae=vae,
+        prompts=prompts,
         scheduler_config=dict(
             DDIMScheduler.load_config(folder / "scheduler", local_files_only=True)
         ),
         safety=load_safety_checker(folder, device),
         device=device,
         dtype=dtype,
+    )
+
+
+def _prompt_reader(folder: Path, options: dict[str, Any]) -> PromptReader:
+    from diffusers import DiffusionPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    classes = {"": CLIPTextModel}
+    if (folder / "text_encoder_2").is_dir():
+        classes["_2"] = CLIPTextModelWithProjection
+    index = DiffusionPipeline.load_config(folder, local_files_only=True)
+    return PromptReader(
+        tokenizers=[
+            CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
+            for suffix in classes
+        ],
+        encoders=[
+            cls.from_pretrained(folder / f"text_encoder{suffix}", **options)
+            for suffix, cls in classes.items()
+        ],
+        empty_is_zero=bool(index.get("force_zeros_for_empty_prompt", True)),
     )

@@ -146,8 +146,8 @@ def test_every_vector_of_a_word_counts_as_a_token(catalogue, publish_addition):
     device = torch.device("cpu")
     loaded = load_served(catalogue.find("rex"), device)
     plain = load_served(catalogue.find(None), device)
-    assert loaded.count_tokens("a <sks>") == plain.count_tokens("a") + 3
-    assert loaded.count_tokens("a dog") == plain.count_tokens("a dog")
+    assert loaded.prompts.count_tokens("a <sks>") == plain.prompts.count_tokens("a") + 3
+    assert loaded.prompts.count_tokens("a dog") == plain.prompts.count_tokens("a dog")
 
 
 def test_what_is_added_is_listed_with_its_base(catalogue, publish_addition, serving_base):

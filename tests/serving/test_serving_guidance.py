@@ -1,5 +1,7 @@
 """What is drawn: guidance in one pass, the same pictures as diffusers' own pipeline, and seeds that hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from darkroom_serving.guidance import guided
 from darkroom_serving.loading import load_model
 from darkroom_serving.samplers import SPECS, Sampler, build_scheduler
 from darkroom_serving.wire import MAX_SEED, ImagesRequest
+from darkroom_testing.tiny_families import write_stable_diffusion_xl
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,18 @@ def pipeline(serving_base):
     )
     made.set_progress_bar_config(disable=True)
     return made
+
+
+@pytest.fixture(scope="module")
+def xl(tmp_path_factory):
+    """A tiny Stable Diffusion XL, as we load it and as diffusers does."""
+    from diffusers import StableDiffusionXLPipeline
+
+    folder = tmp_path_factory.mktemp("xl") / "xl"
+    write_stable_diffusion_xl(folder, seed=0)
+    made = StableDiffusionXLPipeline.from_pretrained(folder, use_safetensors=True)
+    made.set_progress_bar_config(disable=True)
+    return load_model(folder, torch.device("cpu")), made
 
 
 def request_of(**changes):
@@ -49,12 +64,15 @@ def draw(model, *requests):
 
 def test_one_pass_gives_what_two_passes_give(loaded):
     latents = torch.randn(2, 4, 8, 8)
-    without, with_prompt = (loaded.text_states(text).repeat(2, 1, 1) for text in ("", "a dog"))
+    without, with_prompt = (
+        {"states": loaded.prompts.read(text, loaded.device)["states"].repeat(2, 1, 1)}
+        for text in ("", "a dog")
+    )
     sizes = []
 
-    def predict(x, states):
+    def predict(x, conditions):
         sizes.append(len(x))
-        return loaded.unet(x, 10, states, return_dict=False)[0]
+        return loaded.unet(x, 10, conditions["states"], return_dict=False)[0]
 
     with torch.inference_mode():
         both = guided(predict, latents, without, with_prompt, 3.0)
@@ -67,12 +85,12 @@ def test_one_pass_gives_what_two_passes_give(loaded):
 def test_without_guidance_the_batch_is_not_doubled(scale):
     rows = []
 
-    def predict(latents, states):
+    def predict(latents, conditions):
         rows.append(len(latents))
-        return states
+        return conditions["states"]
 
     one = torch.ones(1, 4, 8, 8)
-    assert guided(predict, one, 0 * one, 5 * one, scale).mean() == 5
+    assert guided(predict, one, {"states": 0 * one}, {"states": 5 * one}, scale).mean() == 5
     assert rows == [1]
 
 
@@ -93,6 +111,31 @@ def test_the_pictures_are_those_of_diffusers_pipeline(loaded, pipeline, sampler)
     (found,) = draw(loaded, request)
     assert found.shape == (32, 32, 3)
     assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("negative", ["", "a cat"])
+def test_the_pictures_of_stable_diffusion_xl_are_those_of_its_pipeline(xl, negative):
+    model, pipeline = xl
+    request = request_of(sampler=Sampler.EULER, negative_prompt=negative, width=64)
+    expected = pipeline(
+        request.prompt,
+        negative_prompt=negative or None,
+        height=32,
+        width=64,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        output_type="np",
+    ).images[0]
+    (found,) = draw(model, request)
+    assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
+
+
+def test_latents_are_decoded_in_the_precision_of_the_vae_that_may_be_higher(xl):
+    model, _ = xl
+    half = replace(model, dtype=torch.float16)
+    assert model.vae.config.force_upcast
+    assert half.decode(torch.zeros(1, 4, 8, 8)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
