@@ -12,7 +12,6 @@ from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
 from darkroom_api.times import parse_time
-from darkroom_api.training import Method
 
 UNAVAILABLE_SCHEMES: Final = ("s3://", "gs://")
 """Storage that the API names and no part reads or writes yet."""
@@ -47,16 +46,14 @@ def cluster_objections(
 
 def unavailable(spec: PersonalizationJobSpec) -> tuple[Objection, ...]:
     """What the API has a word for and this version does not do."""
-    method = spec.training.method
     found = []
-    if method is not Method.FULL:
-        found.append(_not_yet("spec.training.method", method, "use Full"))
     for field, uri in _uris(spec).items():
         if uri.startswith(UNAVAILABLE_SCHEMES):
             fix = "copy it to a volume or a folder, and use pvc://CLAIM/path or file:PATH"
             if field == "spec.output.uri":
                 fix = "use pvc://CLAIM/path or file:PATH"
-            found.append(_not_yet(field, uri, fix, Reason.UNSUPPORTED_URI))
+            problem = Problem(field, f"{uri} is not available yet", fix)
+            found.append(Objection(Reason.UNSUPPORTED_URI, problem))
     return tuple(found)
 
 
@@ -105,7 +102,3 @@ def _is_below(uri: str, roots: Sequence[str]) -> bool:
     return ".." not in path.split("/") and any(
         path == root or path.startswith(f"{root.rstrip('/')}/") for root in roots
     )
-
-
-def _not_yet(field: str, what: str, fix: str, reason: Reason = Reason.NOT_SUPPORTED) -> Objection:
-    return Objection(reason, Problem(field, f"{what} is not available yet", fix))

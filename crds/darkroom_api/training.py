@@ -138,3 +138,8 @@ class Training(ApiModel):
         if self.method is Method.TEXTUAL_INVERSION:
             return self.new_tokens or NewTokens()
         return self.new_tokens
+
+    @property
+    def encodes_prompts(self) -> bool:
+        """Whether a step runs the text encoder, since something of it is trained."""
+        return self.train_text_encoder or self.added_tokens is not None

@@ -42,9 +42,18 @@ def test_the_readme_shows_a_job_that_loads():
 
 def test_the_page_about_training_shows_fields_that_load(small_job):
     text = (ROOT / "docs" / "training.md").read_text()
-    shown = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
-    spec = parse_job(small_job | {"spec": small_job["spec"] | shown}).spec
-    assert spec.training.text_encoder_stop_step == shown["training"]["textEncoderStopStep"]
+    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
+    specs = []
+    for shown in map(yaml.safe_load, blocks):
+        spec = small_job["spec"] | {
+            section: small_job["spec"].get(section, {}) | fields
+            for section, fields in shown.items()
+        }
+        specs.append(parse_job(small_job | {"spec": spec}).spec)
+    tuned, lora, inversion = (spec.training for spec in specs)
+    assert tuned.text_encoder_stop_step == 200
+    assert lora.adapters.rank == 16
+    assert inversion.added_tokens.vectors == 2
 
 
 def test_what_is_absent_has_its_default(small_job):

@@ -46,12 +46,10 @@ def test_a_good_job_has_no_objections():
     assert cluster_objections(spec(), NOW) == ()
 
 
-@pytest.mark.parametrize("method", [method for method in Method if method is not Method.FULL])
-def test_methods_that_are_not_there_yet_are_refused(method):
+@pytest.mark.parametrize("method", Method)
+def test_every_method_is_there(method):
     changes = {"subject__identifier": "<sks>", "training__trainTextEncoder": False}
-    (found,) = objections(spec(training__method=method.value, **changes), NOW)
-    assert found.reason is Reason.NOT_SUPPORTED
-    assert str(found.problem) == f"spec.training.method: {method} is not available yet; use Full"
+    assert objections(spec(training__method=method.value, **changes), NOW) == ()
 
 
 @pytest.mark.parametrize("mode", PriorMode)

@@ -95,11 +95,11 @@ def test_a_wrong_file_never_reaches_the_cluster(job, kubectl, darkroom):
 
 def test_what_a_cluster_can_not_run_is_refused_with_the_fix(valid_job, kubectl, darkroom):
     text = valid_job.read_text().replace("pvc://models", "file:models")
-    valid_job.write_text(text.replace("  training:", "  training:\n    method: LoRA"))
+    valid_job.write_text(text.replace("builtin:miniature", "s3://bucket/sd"))
     done = darkroom("apply", valid_job)
     assert done.exit_code == 1
-    method, images, output = done.stderr.splitlines()
-    assert "spec.training.method: LoRA is not available yet; use Full" in method
+    base, images, output = done.stderr.splitlines()
+    assert "spec.baseModel.uri: s3://bucket/sd is not available yet; copy it to a volume" in base
     assert "spec.subject.images.uri: file:photos is a folder of one machine, which a" in images
     assert "configMap: NAME and give darkroom apply --photos DIR" in images
     assert "spec.output.uri: file:models can't hold a cluster's checkpoints; use pvc://" in output

@@ -57,8 +57,8 @@ def test_one_of_a_kind_is_said_in_the_singular(make_job, plan_of, tmp_path):
     ("changes", "message"),
     [
         (
-            {"training": {"method": "LoRA"}},
-            "spec.training.method: LoRA is not available yet; use Full",
+            {"baseModel": {"uri": "gs://bucket/sd"}},
+            "spec.baseModel.uri: gs://bucket/sd is not available yet; copy it to a volume",
         ),
         (
             {"output": {"uri": "s3://bucket/models"}},

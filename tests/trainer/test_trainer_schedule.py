@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from darkroom_api.training import LearningRateSchedule, Training
-from darkroom_trainer.training.schedule import LearningRates, learning_rates
+from darkroom_api.training import LearningRateSchedule, NewTokens, Training
+from darkroom_trainer.training.schedule import LearningRates, learning_rates, own_rates
 
 PUBLIC = {
     LearningRateSchedule.CONSTANT: "constant_with_warmup",
@@ -34,7 +34,14 @@ def test_the_text_encoder_follows_the_curve_at_its_own_height_and_then_stays_as_
     training = Training.of(
         learning_rate="0.1", text_encoder_learning_rate="0.01", warmup_steps=2, max_steps=4
     )
-    assert learning_rates(training, 1) == LearningRates(0.05, 0.005)
+    assert learning_rates(training, 1) == LearningRates(0.05, 0.005, 0.05)
     stopped = training.model_copy(update={"text_encoder_stop_step": 3})
-    assert learning_rates(stopped, 2) == LearningRates(0.1, 0.01)
-    assert learning_rates(stopped, 3) == LearningRates(0.1, 0.0)
+    assert learning_rates(stopped, 2) == LearningRates(0.1, 0.01, 0.1)
+    assert learning_rates(stopped, 3) == LearningRates(0.1, 0.0, 0.1)
+
+
+def test_new_tokens_follow_the_curve_at_their_own_height():
+    tokens = NewTokens.of(learning_rate="0.02")
+    training = Training.of(learning_rate="0.1", warmup_steps=2, max_steps=4, new_tokens=tokens)
+    assert learning_rates(training, 1) == LearningRates(0.05, 0.05, 0.01)
+    assert own_rates(training) == {"new_tokens"}

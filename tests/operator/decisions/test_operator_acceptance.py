@@ -37,11 +37,6 @@ def test_a_good_job_is_accepted():
     ("changes", "word", "message"),
     [
         (
-            {"training": {"method": "LoRA"}},
-            "NotSupported",
-            "spec.training.method: LoRA is not available yet; use Full",
-        ),
-        (
             {"baseModel": {"uri": "s3://bucket/sd"}},
             "UnsupportedUri",
             "spec.baseModel.uri: s3://bucket/sd is not available yet; copy it to a volume or a"

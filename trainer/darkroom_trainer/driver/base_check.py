@@ -15,6 +15,8 @@ from darkroom_api.integrity import hash_file, write_atomically
 from darkroom_api.job import ExportPrecision, PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
+from darkroom_api.training import Method
+from darkroom_trainer.driver.additions import refuse_impossible, warnings_of
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.inputs.base.keys import compare, in_words
@@ -36,8 +38,13 @@ def check_base(
     Raises TrainerError when it does not fit its classes, or can't be published as the job asks for.
     """
     _refuse_overflow(base, spec)
+    refuse_impossible(spec, base)
     try:
-        return [*class_warnings(base), *prompt_warnings(base, spec, captions)]
+        return [
+            *class_warnings(base),
+            *warnings_of(spec, base),
+            *prompt_warnings(base, spec, captions),
+        ]
     except UnusableBaseError as error:
         raise error.of(base.uri) from error
 
@@ -135,7 +142,7 @@ def _built_shapes(base: BaseModel) -> dict[str, Any]:
 
 
 def _refuse_overflow(base: BaseModel, spec: PersonalizationJobSpec) -> None:
-    if spec.output.precision is not ExportPrecision.FP16:
+    if spec.output.precision is not ExportPrecision.FP16 or spec.training.method is not Method.FULL:
         return
     for component, largest in base.largest.items():
         if largest >= FP16_OVERFLOW:

@@ -10,6 +10,7 @@ from typing import Final
 from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
 from darkroom_api.pictures.photos import Quarantined
 from darkroom_api.status import Reason
+from darkroom_api.training import Method
 from darkroom_api.words import counted
 from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
@@ -175,9 +176,11 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     per_parameter += state["gradients"] / (world if stage >= 2 else 1)
     if not (on_gpu and spec.scale.offload is Offload.CPU):
         per_parameter += state["optimizer"] / (world if stage >= 1 else 1)
-    frozen = sum(base.num_parameters.values()) - sizes.trained_parameters(job, base)
-    if _has_teacher(job):
-        frozen += base.num_parameters[base.family.denoiser]
+    frozen = sum(base.num_parameters.values())
+    if spec.training.method is Method.FULL:
+        frozen -= sizes.trained_parameters(job, base)
+        if _has_teacher(job):
+            frozen += base.num_parameters[base.family.denoiser]
     images = _images_per_micro_batch(job)
     latents = (spec.training.resolution // base.vae_scale_factor) ** 2
     activations = base.activations * images * latents * state["weights"]
@@ -199,7 +202,8 @@ def estimate_seconds(
     forward = FORWARD_FLOP * base.num_parameters[base.family.denoiser] * latents
     micro_batches = spec.training.gradient_accumulation_steps * spec.scale.workers
     images = steps * micro_batches * _images_per_micro_batch(job)
-    passes = 3.0 * images  # a backward pass costs two forward passes
+    # A backward pass costs two forward passes: one for the inputs, one for the weights, where they are trained.
+    passes = (3.0 if spec.training.method is Method.FULL else 2.0) * images
     passes += images / 2 if _has_teacher(job) else 0
     passes += 2 * spec.prior_preservation.sampling_steps * class_images_to_make  # with guidance
     on_gpu = spec.scale.gpus_per_worker > 0
@@ -271,7 +275,13 @@ def _warn_about_policy(job: PersonalizationJob) -> list[str]:
         )
     if spec.validation is not None and spec.validation.every_steps > spec.training.max_steps:
         warnings.append("spec.validation.everySteps is more than maxSteps: no grid is drawn")
-    if spec.prior_preservation.mode is PriorMode.DISABLED:
+    if spec.training.method is Method.TEXTUAL_INVERSION:
+        if spec.prior_preservation.mode is not PriorMode.DISABLED:
+            warnings.append(
+                "spec.priorPreservation.mode: new tokens change nothing about the class prompt, which"
+                " has none of them; Disabled trains the same in less time"
+            )
+    elif spec.prior_preservation.mode is PriorMode.DISABLED:
         warnings.append(
             "spec.priorPreservation.mode is Disabled: every"
             f" {spec.subject.class_noun} may come to look like the subject"

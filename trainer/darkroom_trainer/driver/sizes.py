@@ -6,6 +6,8 @@ The numbers are those of DeepSpeed's files and of our export; a test compares th
 from typing import Final
 
 from darkroom_api.job import ExportPrecision, PersonalizationJob, Precision
+from darkroom_api.training import Method
+from darkroom_trainer.driver.additions import added_parameters
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.training.deepspeed_config import effective_stage
 
@@ -34,8 +36,14 @@ def checkpoint_bytes(job: PersonalizationJob, base: BaseModel) -> int:
 
 
 def model_bytes(job: PersonalizationJob, base: BaseModel) -> int:
-    """Size of the published model: all weights in the output's format, and what is copied as it is."""
+    """Size of the published model: all weights in the output's format, and what is copied as it is.
+
+    Of adapters and new tokens only they are published; adapters twice where kohya's keys are wanted.
+    """
     width = 4 if job.spec.output.precision is ExportPrecision.FP32 else 2
+    if job.spec.training.method is not Method.FULL:
+        copies = 2 if job.spec.output.kohya_keys else 1
+        return added_parameters(job.spec, base) * width * copies + FILE_BYTES
     return sum(base.num_parameters.values()) * width + base.copied_bytes + FILE_BYTES
 
 
@@ -47,6 +55,8 @@ def class_image_bytes(job: PersonalizationJob, base: BaseModel, to_make: int) ->
 
 def trained_parameters(job: PersonalizationJob, base: BaseModel) -> int:
     """Parameters that get gradients."""
+    if job.spec.training.method is not Method.FULL:
+        return added_parameters(job.spec, base)
     family = base.family
     encoders = family.encoders if job.spec.training.train_text_encoder else ()
     return sum(base.num_parameters[component] for component in (family.denoiser, *encoders))

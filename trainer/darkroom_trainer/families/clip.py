@@ -7,9 +7,14 @@ from torch import Tensor
 
 
 def token_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
-    """Token ids, (P, length), padded and cut to that length."""
+    """Token ids, (P, length), padded and cut to that length.
+
+    A new token that has several embeddings is written out: `<sks> <sks>_1`, as diffusers' pipelines do.
+    """
+    from diffusers.loaders import TextualInversionLoaderMixin
+
     ids = tokenizer(
-        list(prompts),
+        TextualInversionLoaderMixin().maybe_convert_prompt(list(prompts), tokenizer),
         padding="max_length",
         max_length=length,
         truncation=True,

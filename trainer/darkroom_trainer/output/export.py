@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from darkroom_api.artifact import (
-    ArtifactKind,
     BaseReference,
     ModelManifest,
     Training,
@@ -28,24 +27,28 @@ from darkroom_api.integrity import hash_folder, seal
 from darkroom_api.job import ExportPrecision, PersonalizationJob
 from darkroom_api.registry import STAGING, RegistryEntry, publish, staging_folder
 from darkroom_api.status import Reason
+from darkroom_api.training import Method
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base.keys import class_name_of
 from darkroom_trainer.inputs.base.layout import MODEL_INDEX, plain_name, weight_files
 from darkroom_trainer.inputs.base_model import BaseModel
+from darkroom_trainer.output.additions import (
+    PUBLISHED_MODE,
+    addition_of,
+    kind_of,
+    write_addition,
+)
 from darkroom_trainer.output.checkpoint import FULL_DISK
 from darkroom_trainer.output.model_card import write_card
 
 CONTACT_SHEET: Final = "contact-sheet.png"
 """Name of the last validation grid in a published model."""
 
-PUBLISHED_MODE: Final = 0o644
-"""Mode of weights: who serves a model is seldom who trained it."""
-
 ABANDONED_SECONDS: Final = 24 * 3600.0
 """No export takes that long: a staging folder that is older is nobody's."""
 
 _DTYPES: Final = {ExportPrecision.FP16: torch.float16, ExportPrecision.FP32: torch.float32}
-_VERSIONED: Final = ("darkroom", "torch", "diffusers", "transformers", "deepspeed", "ray")
+_VERSIONED: Final = ("darkroom", "torch", "diffusers", "transformers", "peft", "deepspeed", "ray")
 
 
 def export_model(
@@ -61,13 +64,17 @@ def export_model(
     """Writes the model of a job and publishes it in the registry at `root`.
 
     `weights` has the complete fp32 state dict of each trained component, such as `unet` and
-    `text_encoder`; what is not in it is the base model's. `created` is an RFC 3339 time.
+    `text_encoder`; what is not in it is the base model's. Of adapters and new tokens it has only these,
+    and nothing of the base is published. `created` is an RFC 3339 time.
 
     Raises TrainerError when the disk is full or the folder can't be written; nothing half-written
     stays, and `latest` still names the model before.
     """
     with _staging(root, job) as partial:
-        _write_folder(partial, job, base, weights)
+        if job.spec.training.method is Method.FULL:
+            _write_folder(partial, job, base, weights)
+        else:
+            write_addition(partial, job.spec, weights, _DTYPES[job.spec.output.precision])
         if contact_sheet is not None:
             shutil.copyfile(contact_sheet, partial / CONTACT_SHEET)
         write_card(partial, job, base, with_contact_sheet=contact_sheet is not None)
@@ -209,13 +216,14 @@ def _manifest(
     files = hash_folder(partial)
     subject = job.spec.subject
     return ModelManifest(
-        kind=ArtifactKind.SUBJECT_MODEL,
+        kind=kind_of(job.spec),
         name=job.metadata.name,
         namespace=job.metadata.namespace,
         files=files,
         digest=content_digest(files),
         license=base.license.declared,
         base=BaseReference(uri=base.uri, digest=base.digest),
+        adds=addition_of(job.spec),
         training=Training(
             spec=job.spec.model_dump(mode="json", by_alias=True),
             instance_prompt=subject.instance_prompt,

@@ -6,6 +6,8 @@ from typing import Any, Final
 import yaml
 
 from darkroom_api.job import PersonalizationJob, PriorMode, PriorPreservation, SubjectKind
+from darkroom_api.training import Method, Training
+from darkroom_api.words import counted
 from darkroom_trainer.inputs.base_model import BaseModel
 
 CARD_FILE: Final = "README.md"
@@ -13,13 +15,12 @@ CARD_FILE: Final = "README.md"
 _BODY: Final = """
 # {name}
 
-A text-to-image model that knows one {what}: write `{instance_prompt}` to draw it. It was made from
-{base} with [DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom.
+{opening}
 {picture}
 ```python
 from diffusers import {pipeline}
 
-pipeline = {pipeline}.from_pretrained("FOLDER", use_safetensors=True)
+{loading}
 pipeline("{instance_prompt}").images[0]
 ```
 
@@ -44,6 +45,20 @@ trained on a few pictures of one {what}: it may fail at poses and places that th
 suggest.{consent}
 """
 
+_WHOLE: Final = """\
+A text-to-image model that knows one {what}: write `{instance_prompt}` to draw it. It was made from
+{base} with [DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom."""
+
+_ADDED: Final = """\
+{added} for {base}: write `{instance_prompt}` to draw one {what}, which `{trigger}` calls up. Made with
+[DreamBooth](https://arxiv.org/abs/2208.12242) by darkroom for that base model and no other, none of whose
+weights are here."""
+
+_LOAD_WHOLE: Final = 'pipeline = {pipeline}.from_pretrained("FOLDER", use_safetensors=True)'
+_LOAD_BASE: Final = 'pipeline = {pipeline}.from_pretrained("BASE", use_safetensors=True)'
+_LOAD_TOKENS: Final = 'pipeline.load_textual_inversion("FOLDER")'
+_LOAD_ADAPTER: Final = 'pipeline.load_lora_weights("FOLDER")'
+
 _CONSENT: Final = """
 
 The subject is a person. Use this model only as far as their recorded consent goes."""
@@ -56,17 +71,25 @@ def write_card(
     picture = (
         "\n![Pictures drawn after training](contact-sheet.png)\n" if with_contact_sheet else ""
     )
-    body = _BODY.format(**_facts(job, base), picture=picture)
+    facts = _facts(job, base)
+    opening = _WHOLE if job.spec.training.method is Method.FULL else _ADDED
+    body = _BODY.format(
+        **facts,
+        picture=picture,
+        opening=opening.format(**facts),
+        loading=_loading(job.spec.training, base.pipeline),
+    )
     front = yaml.safe_dump(_front_matter(job, base), sort_keys=True, allow_unicode=True)
     (folder / CARD_FILE).write_text(f"---\n{front}---\n{body}", encoding="utf-8")
 
 
 def _front_matter(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
     uri = job.spec.base_model.uri
+    tags = ["darkroom", "diffusers", "dreambooth", base.family.tag, "text-to-image"]
     matter: dict[str, Any] = {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        "tags": sorted(["darkroom", "diffusers", "dreambooth", base.family.tag, "text-to-image"]),
+        "tags": sorted([*tags, *_method_tags(job.spec.training)]),
         "instance_prompt": job.spec.subject.instance_prompt,
     }
     if uri.startswith("hf://"):
@@ -90,7 +113,9 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
         "instance_prompt": spec.subject.instance_prompt,
         "class_prompt": spec.subject.class_prompt,
         "prior": _prior_in_words(spec.prior_preservation),
-        "trained": _trained(base, text_encoder=spec.training.train_text_encoder),
+        "trigger": spec.subject.identifier,
+        "added": _added(spec.training),
+        "trained": _trained(base, spec.training),
         "steps": spec.training.max_steps,
         "learning_rate": spec.training.learning_rate,
         "batch": spec.global_batch_size,
@@ -100,11 +125,44 @@ def _facts(job: PersonalizationJob, base: BaseModel) -> dict[str, Any]:
     }
 
 
-def _trained(base: BaseModel, *, text_encoder: bool) -> str:
+def _loading(training: Training, pipeline: str) -> str:
+    """The lines of Python that load what is published."""
+    if training.method is Method.FULL:
+        return _LOAD_WHOLE.format(pipeline=pipeline)
+    lines = [_LOAD_BASE.format(pipeline=pipeline)]
+    lines += [_LOAD_TOKENS] if training.added_tokens is not None else []
+    lines += [_LOAD_ADAPTER] if training.adapters is not None else []
+    return "\n".join(lines)
+
+
+def _method_tags(training: Training) -> list[str]:
+    """The hub's words for a method."""
+    tags = ["lora"] if training.adapters is not None else []
+    return tags + (["textual_inversion"] if training.added_tokens is not None else [])
+
+
+def _added(training: Training) -> str:
+    """What is published beside a base model, in words; for a whole model nothing."""
+    lora, tokens = training.adapters, training.added_tokens
+    words = []
+    if lora is not None:
+        words.append(f"A LoRA of rank {lora.rank}")
+    if tokens is not None:
+        words.append(f"{counted(tokens.vectors, 'token embedding')}")
+    return " with ".join(words)
+
+
+def _trained(base: BaseModel, training: Training) -> str:
     family = base.family
-    if not text_encoder:
-        return family.denoiser_title
-    return f"{family.denoiser_title} and text encoder{'s' if len(family.encoders) > 1 else ''}"
+    parts = [family.denoiser_title] if training.method is not Method.TEXTUAL_INVERSION else []
+    if training.train_text_encoder:
+        parts.append(f"text encoder{'s' if len(family.encoders) > 1 else ''}")
+    of = " and ".join(parts)
+    if (lora := training.adapters) is not None:
+        of = f"LoRA of {of}, rank {lora.rank}, alpha {lora.scaled_alpha}"
+    if (tokens := training.added_tokens) is not None:
+        of = ", ".join(filter(None, [of, counted(tokens.vectors, "new token")]))
+    return of
 
 
 def _prior_in_words(prior: PriorPreservation) -> str:

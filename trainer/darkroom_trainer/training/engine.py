@@ -18,7 +18,8 @@ from darkroom_trainer.families.protocols import Conditions
 from darkroom_trainer.output.checkpoint import DEEPSPEED_FOLDER, describe_failure
 from darkroom_trainer.training.deepspeed_config import effective_stage, engine_config
 from darkroom_trainer.training.models import TrainableDenoiser
-from darkroom_trainer.training.schedule import LearningRates
+from darkroom_trainer.training.new_tokens import new_embeddings
+from darkroom_trainer.training.schedule import LearningRates, own_rates
 
 DTYPES: Final = {
     Precision.FP32: torch.float32,
@@ -44,6 +45,9 @@ class Engine(Protocol):
 
     checkpoint_engine: "RecordingCheckpointEngine"
 
+    rate_names: tuple[str, ...]
+    """Which of the `LearningRates` each group of parameters has."""
+
     def __call__(self, *inputs: Tensor | Conditions) -> Tensor:
         """Forward of the module."""
 
@@ -56,10 +60,14 @@ class Engine(Protocol):
     def get_global_grad_norm(self) -> Tensor | float:
         """Norm of the accumulated gradient before it was clipped."""
 
-    def save_checkpoint(self, folder: str, *, tag: str, save_latest: bool) -> object:
+    def save_checkpoint(
+        self, folder: str, *, tag: str, save_latest: bool, exclude_frozen_parameters: bool
+    ) -> object:
         """Writes this rank's share; all ranks call it."""
 
-    def load_checkpoint(self, folder: str, *, tag: str) -> tuple[str | None, object]:
+    def load_checkpoint(
+        self, folder: str, *, tag: str, load_module_strict: bool
+    ) -> tuple[str | None, object]:
         """Restores all of it; the path is None where there was nothing."""
 
 
@@ -100,8 +108,9 @@ def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Eng
     and the clipping without ZeRO (so that the norm can be read).
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    groups = _parameter_groups(module, spec.training)
     optimizer = torch.optim.AdamW(
-        _parameter_groups(module, spec.training),
+        [{"params": parameters} for parameters in groups.values()],
         lr=float(spec.training.learning_rate),
         weight_decay=WEIGHT_DECAY,
         fused=True,
@@ -109,6 +118,7 @@ def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Eng
     made, *_ = deepspeed.initialize(
         model=module, optimizer=optimizer, config=engine_config(spec), dist_init_required=False
     )
+    made.rate_names = tuple(groups)
     made.checkpoint_engine = RecordingCheckpointEngine()
     # It would copy scripts beside the state, between barriers and past our checkpoint engine.
     made._copy_recovery_script = lambda save_path: None
@@ -121,13 +131,20 @@ def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Eng
     return engine
 
 
-def _parameter_groups(module: TrainableDenoiser, training: Training) -> list[dict[str, Any]]:
-    """One group, or two where the text encoders have rates of their own."""
-    own_rates = (training.text_encoder_learning_rate, training.text_encoder_stop_step)
-    if not module.encoders or own_rates == (None, None):
-        return [{"params": _trained(module)}]
-    encoders = [one for part in module.encoders.values() for one in _trained(part)]
-    return [{"params": _trained(module.network)}, {"params": encoders}]
+def _parameter_groups(
+    module: TrainableDenoiser, training: Training
+) -> dict[str, list[nn.Parameter]]:
+    """What is trained, by the name of its learning rate: the network's is that of all without one of their own."""
+    own = own_rates(training)
+    of_tokens = {id(parameter) for parameter in new_embeddings(module)}
+    groups: dict[str, list[nn.Parameter]] = {}
+    if network := _trained(module.network):
+        groups["unet"] = network
+    for encoder in module.encoders.values():
+        for parameter in _trained(encoder):
+            name = "new_tokens" if id(parameter) in of_tokens else "text_encoder"
+            groups.setdefault(name if name in own else "unet", []).append(parameter)
+    return groups
 
 
 def _trained(module: nn.Module) -> list[nn.Parameter]:
@@ -136,11 +153,9 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 def set_learning_rates(engine: Engine, rates: LearningRates) -> None:
     """Before a step: the rates of the groups that `start_engine` made."""
-    # ZeRO hands its groups on from AdamW's; a second one is the text encoders'.
-    for group, rate in zip(
-        engine.optimizer.param_groups, (rates.unet, rates.text_encoder), strict=False
-    ):
-        group["lr"] = rate
+    # ZeRO hands its groups on from AdamW's.
+    for group, name in zip(engine.optimizer.param_groups, engine.rate_names, strict=True):
+        group["lr"] = getattr(rates, name)
 
 
 def _clip(engine: Any, max_norm: float) -> None:
@@ -158,15 +173,18 @@ def _assert_fp32_masters(engine: Engine, optimizer: torch.optim.Optimizer) -> No
 
 
 def save_engine(engine: Engine, folder: Path) -> str | None:
-    """Writes this rank's share of the state; all ranks call it. None, or why it failed."""
+    """Writes this rank's share of the state of what is trained; all ranks call it. None, or why it failed."""
     engine.checkpoint_engine.failure = None
-    engine.save_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, save_latest=False)
+    engine.save_checkpoint(
+        str(folder), tag=DEEPSPEED_FOLDER, save_latest=False, exclude_frozen_parameters=True
+    )
     return engine.checkpoint_engine.failure
 
 
 def load_engine(engine: Engine, folder: Path) -> None:
     """Restores the state of a checkpoint that was verified: DeepSpeed's files are pickles."""
-    loaded, _ = engine.load_checkpoint(str(folder), tag=DEEPSPEED_FOLDER)
+    whole = all(parameter.requires_grad for parameter in engine.module.parameters())
+    loaded, _ = engine.load_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, load_module_strict=whole)
     assert loaded is not None, f"{folder} verified, but DeepSpeed found nothing in it"
 
 

@@ -21,6 +21,7 @@ from darkroom_api.job import PersonalizationJobSpec, Precision, PriorMode
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.status import Reason
 from darkroom_api.times import format_time, utc_now
+from darkroom_api.training import Method
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
@@ -45,7 +46,9 @@ from darkroom_trainer.training.collective import (
 )
 from darkroom_trainer.training.latents import encode_moments
 from darkroom_trainer.training.loss import dreambooth_loss
-from darkroom_trainer.training.models import load_base, split_state, trainable_denoiser
+from darkroom_trainer.training.methods import module_in_training
+from darkroom_trainer.training.models import load_base, split_state
+from darkroom_trainer.training.new_tokens import add_new_tokens
 from darkroom_trainer.training.schedule import learning_rates
 from darkroom_trainer.training.teacher import Teacher, frozen_teacher
 from darkroom_trainer.worker_task import WorkerTask
@@ -61,7 +64,7 @@ class StepStats:
     grad_norm: float
 
     learning_rate: float
-    """Of the denoiser's network."""
+    """Of the denoiser's network, or of what is trained instead."""
 
     stop: bool
     """Whether somebody asked to stop."""
@@ -87,6 +90,7 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
 
     # 1. The base model makes the missing class images, before it is trained.
     base = load_base(task.base.folder, device)
+    add_new_tokens(base, spec)
     if not _complete_prior(task, base, reporter):
         return _interrupted(reporter, task.first_step)
 
@@ -95,12 +99,7 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
     source = _batch_source(task, base, photos)
 
     # 3. One engine for all that is trained, at the step of the checkpoint.
-    denoiser = trainable_denoiser(
-        base,
-        train_text_encoder=spec.training.train_text_encoder,
-        gradient_checkpointing=spec.training.gradient_checkpointing,
-    )
-    ds_engine = engine.start_engine(denoiser, spec)
+    ds_engine = engine.start_engine(module_in_training(base, spec), spec)
     if task.resume_from is not None:
         engine.load_engine(ds_engine, task.resume_from.folder)
     step: int = ds_engine.global_steps
@@ -210,7 +209,7 @@ def _train_step(
             prior=prior if source.has_prior else None,
         ),
         grad_norm=engine.grad_norm(ds_engine),
-        learning_rate=rates.unet,
+        learning_rate=getattr(rates, ds_engine.rate_names[0]),
         stop=stop > 0,
     )
 
@@ -290,7 +289,12 @@ def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> Batch
 def _teacher(base: LoadedBase, spec: PersonalizationJobSpec) -> Teacher | None:
     if spec.prior_preservation.mode is not PriorMode.FROZEN_TEACHER:
         return None
-    return frozen_teacher(base, spec.subject.class_prompt, engine.DTYPES[spec.scale.precision])
+    return frozen_teacher(
+        base,
+        spec.subject.class_prompt,
+        engine.DTYPES[spec.scale.precision],
+        stays_frozen=spec.training.method is not Method.FULL,
+    )
 
 
 def _prompts(base: LoadedBase, spec: PersonalizationJobSpec, photos: PhotoSet) -> Prompts:
@@ -300,7 +304,7 @@ def _prompts(base: LoadedBase, spec: PersonalizationJobSpec, photos: PhotoSet) -
     values = base.prompts(
         distinct,
         engine.DTYPES[spec.scale.precision],
-        train_text_encoder=spec.training.train_text_encoder,
+        train_text_encoder=spec.training.encodes_prompts,
     )
     rows = [distinct.index(prompt) for prompt in of_photos]
     return Prompts(values, rows, distinct.index(spec.subject.class_prompt))

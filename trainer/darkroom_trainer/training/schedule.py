@@ -14,7 +14,21 @@ class LearningRates:
     """What the optimizer takes in one step."""
 
     unet: float
+    """Of the denoiser's network, and of all that has no rate of its own."""
+
     text_encoder: float
+    new_tokens: float
+
+
+def own_rates(training: Training) -> frozenset[str]:
+    """Names of the rates that are not always that of the network."""
+    own = set()
+    if (training.text_encoder_learning_rate, training.text_encoder_stop_step) != (None, None):
+        own.add("text_encoder")
+    tokens = training.added_tokens
+    if tokens is not None and tokens.learning_rate is not None:
+        own.add("new_tokens")
+    return frozenset(own)
 
 
 def learning_rates(training: Training, step: int) -> LearningRates:
@@ -25,7 +39,9 @@ def learning_rates(training: Training, step: int) -> LearningRates:
     stop = training.text_encoder_stop_step
     if stop is not None and step >= stop:  # also AdamW's weight decay is a multiple of the rate
         text_encoder = 0.0
-    return LearningRates(unet * factor, text_encoder * factor)
+    tokens = training.added_tokens
+    new_tokens = float((tokens and tokens.learning_rate) or training.learning_rate)
+    return LearningRates(unet * factor, text_encoder * factor, new_tokens * factor)
 
 
 def _factor(training: Training, step: int) -> float:

@@ -25,6 +25,7 @@ class Stream(IntEnum):
     CLASS_IMAGE = 7
     VALIDATION = 8
     NOISE_OFFSET = 9
+    ADAPTER = 10
 
 
 def generator(seed: int, stream: Stream, step: int, sample: int) -> np.random.Generator:

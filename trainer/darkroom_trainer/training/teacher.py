@@ -1,7 +1,7 @@
 """The base model before it is trained, whose own predictions keep the class noun's meaning.
 
 A prior without class images: what the teacher says of a noisy photo under the class prompt is what the
-model in training has to say of it, too. With an adapter it is the same network without the adapter.
+model in training has to say of it, too. With adapters it is the same network without them.
 """
 
 import copy
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom_trainer.families.protocols import Conditions, Denoiser, LoadedBase
+from darkroom_trainer.training.adapters import without_adapters
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,21 @@ class Teacher:
         states = {
             name: state.expand(len(noisy), *state.shape[1:]) for name, state in self.states.items()
         }
-        prediction = self.denoiser.predict(self.network, noisy.to(self.dtype), timesteps, states)
+        with without_adapters(self.network):
+            prediction = self.denoiser.predict(
+                self.network, noisy.to(self.dtype), timesteps, states
+            )
         return prediction.float()
 
 
-def frozen_teacher(base: LoadedBase, prompt: str, dtype: torch.dtype) -> Teacher:
-    """A copy of the base's network, made before anything of it is trained, in the forward pass's precision."""
-    network = copy.deepcopy(base.denoiser.network).to(dtype).eval().requires_grad_(False)
+def frozen_teacher(
+    base: LoadedBase, prompt: str, dtype: torch.dtype, *, stays_frozen: bool
+) -> Teacher:
+    """The base's network before anything of it is trained, in the forward pass's precision.
+
+    A copy; or the network itself, which the engine casts, where its own weights stay as they are.
+    """
+    network = base.denoiser.network
+    if not stays_frozen:
+        network = copy.deepcopy(network).to(dtype).eval().requires_grad_(False)
     return Teacher(base.denoiser, network, dtype, base.states([prompt], dtype))

@@ -66,7 +66,7 @@ def _draw_row(
     dtype: torch.dtype,
 ) -> list[Image.Image]:
     device = base.device
-    prompts = base.prompts(["", prompt], dtype, train_text_encoder=spec.training.train_text_encoder)
+    prompts = base.prompts(["", prompt], dtype, train_text_encoder=spec.training.encodes_prompts)
     halves = torch.tensor([0] * COLUMNS + [1] * COLUMNS, device=device)
 
     def predict(latents: Tensor, timestep: Tensor) -> Tensor:

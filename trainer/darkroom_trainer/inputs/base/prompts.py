@@ -39,20 +39,31 @@ NEIGHBOURS: Final = 2
 class WordReader:
     """The tokenizer of a base model, and the meanings that its text encoder gives to tokens."""
 
-    def __init__(self, base: BaseModel) -> None:
-        """Reads the tokenizer (seconds); the embeddings are read when they are asked for."""
+    def __init__(self, base: BaseModel, new_tokens: Sequence[str] = ()) -> None:
+        """Reads the tokenizer (seconds); the embeddings are read when they are asked for.
+
+        `new_tokens` are added to it. Raises UnusableBaseError when it has one of them already.
+        """
         from transformers import CLIPTokenizer
 
         self._base = base
         self._tokenizer: Any = CLIPTokenizer.from_pretrained(
             base.folder / "tokenizer", local_files_only=True
         )
+        self._new_tokens = tuple(new_tokens)
+        if self._tokenizer.add_tokens(list(new_tokens)) != len(new_tokens):
+            raise UnusableBaseError(
+                f"its tokenizer has a token {new_tokens[0]} already",
+                "choose another spec.subject.identifier",
+            )
         self._tokens: dict[int, str] = {
             number: token for token, number in self._tokenizer.get_vocab().items()
         }
 
     def prompt(self, text: str) -> list[int]:
         """Token ids of a whole prompt, with the begin and end tokens, however long."""
+        if self._new_tokens:  # one stands for all of them
+            text = text.replace(self._new_tokens[0], " ".join(self._new_tokens))
         return list(self._tokenizer(text, verbose=False).input_ids)
 
     def word(self, text: str) -> list[int]:
@@ -63,6 +74,10 @@ class WordReader:
         """A token as people read it, without the mark of a word's end."""
         return self._tokens[number].removesuffix(END)
 
+    def is_new(self, number: int) -> bool:
+        """Whether a token is one that the job adds."""
+        return self._tokens[number] in self._new_tokens
+
     def knows_words(self) -> bool:
         """Whether there are tokens of more than single letters."""
         return any(
@@ -72,6 +87,8 @@ class WordReader:
     def has_meaning(self, number: int, class_noun: Sequence[int]) -> bool:
         """Whether the model has learnt something of its own for a token; `class_noun` is empty where it is split."""
         piece = self.piece(number)
+        if piece in self._new_tokens:
+            return False
         if len(piece) < MEANINGFUL_LETTERS or not piece.isalpha():
             return False
         if len(self._tokens) >= LARGE_VOCABULARY:
@@ -104,6 +121,14 @@ class WordReader:
         raise AssertionError("a text encoder without token embeddings was let through")
 
 
+def new_token_names(spec: PersonalizationJobSpec) -> list[str]:
+    """The tokens that a job adds, as diffusers calls those of one word: `<sks>`, `<sks>_1`, …; none without."""
+    tokens, identifier = spec.training.added_tokens, spec.subject.identifier
+    if tokens is None:
+        return []
+    return [identifier, *(f"{identifier}_{number}" for number in range(1, tokens.vectors))]
+
+
 def count_tokens(base: BaseModel, prompts: Iterable[str]) -> dict[str, int]:
     """Tokens of each prompt, with the begin and end tokens; reads the tokenizer (seconds)."""
     reader = WordReader(base)
@@ -117,7 +142,7 @@ def prompt_warnings(
 
     Raises UnusableBaseError when its tokenizer knows tokens that its text encoder has no embedding for.
     """
-    reader, subject = WordReader(base), spec.subject
+    reader, subject = WordReader(base, new_token_names(spec)), spec.subject
     identifier, noun = reader.word(subject.identifier), reader.word(subject.class_noun)
     unknown = _unknown_words(reader, subject.class_noun)
     prompts = dict.fromkeys(captions, "spec.subject.images") | _prompts(spec)
@@ -144,7 +169,12 @@ def _refuse_unknown_tokens(base: BaseModel, reader: WordReader, prompts: Iterabl
     """Where tokens were added for a textual inversion, the embeddings may be those from before."""
     rows = base.embedding_rows
     for prompt in prompts:
-        if beyond := [number for number in reader.prompt(prompt) if number >= rows]:
+        beyond = [
+            number
+            for number in reader.prompt(prompt)
+            if number >= rows and not reader.is_new(number)
+        ]
+        if beyond:
             raise UnusableBaseError(
                 f"its tokenizer makes {reader.piece(beyond[0])} of {prompt[:60]!r} token number"
                 f" {beyond[0]}, and its text encoder has embeddings of {rows} tokens",
