@@ -1,13 +1,17 @@
 """What the tests on a real node share: the chart, installed once, and jobs with a volume of their own."""
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
+from darkroom_api.names import VOLUMES_ENV
 from darkroom_testing.cluster.build import ensure
 from darkroom_testing.cluster.cluster import wait_for
 from darkroom_testing.kuberay.cluster_job import ClusterJob
@@ -88,13 +92,31 @@ def _take_away(job):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(place, tmp_path_factory):
-    """Digest of the model of a run that nobody disturbs, and a copy of the class images that it made."""
-    kept = tmp_path_factory.mktemp("undisturbed") / ".darkroom"
-    with place() as (job, volume):
-        job.succeed(400)
-        attempts = [one["reason"] for one in job.attempts]
-        digest = volume.run(job.name).verified_digest()
-        shutil.copytree(volume.folder / ".darkroom" / "class-images", kept / "class-images")
-    assert attempts == ["Completed"]
-    return digest, kept
+def undisturbed(base, tmp_path_factory):
+    """Digest of the model that a laptop makes of the same job file, and the class images it made.
+
+    With one core, as a worker on the cluster has: threads add numbers up in another order.
+    """
+    volumes = tmp_path_factory.mktemp("undisturbed")
+    work, kept = volumes / "work", volumes / "kept"
+    shutil.copytree(base, volumes / "models" / "base")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "darkroom",
+            "train",
+            SUBJECT,
+            "--work-dir",
+            work,
+            "--json",
+        ],
+        env=os.environ | {VOLUMES_ENV: str(volumes)},
+        preexec_fn=lambda: os.sched_setaffinity(0, {0}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(work / "class-images", kept / "class-images")
+    return json.loads(done.stdout.splitlines()[-1])["digest"], kept

@@ -7,7 +7,6 @@ import pytest
 from darkroom_testing.cluster.cluster import wait_for
 from darkroom_testing.kuberay.faults import PHASES, held
 from darkroom_testing.kuberay.volume import Watch
-from darkroom_testing.rotation import UNPROVEN
 
 TRAINING = next(phase for phase in PHASES if phase.name == "training")
 exhaustive = pytest.mark.exhaustive
@@ -105,7 +104,7 @@ def delete_service_account(job):
     ("take", "then_killed"),
     [
         pytest.param(delete_ray_cluster, False, marks=exhaustive),
-        pytest.param(delete_head_services, False, marks=UNPROVEN),
+        pytest.param(delete_head_services, False, marks=exhaustive),
         pytest.param(delete_job_file, False, marks=exhaustive),
         pytest.param(delete_job_file, True, marks=exhaustive),
         pytest.param(delete_service_account, True, marks=exhaustive),
