@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from darkroom_api.frozen_encoders import frozen_family, trained_in_vain
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.problems import Problem
 from darkroom_api.status import Reason
@@ -34,14 +35,19 @@ class Objection:
 
 def objections(spec: PersonalizationJobSpec, now: datetime) -> tuple[Objection, ...]:
     """Why a job can't run anywhere."""
-    return (*unavailable(spec), *ended_consent(spec, now))
+    return (*unavailable(spec), *frozen_encoder(spec), *ended_consent(spec, now))
 
 
 def cluster_objections(
     spec: PersonalizationJobSpec, now: datetime, file_roots: Sequence[str] = ()
 ) -> tuple[Objection, ...]:
     """Why a job can't run on a cluster, where all nodes have only the folders `file_roots`."""
-    return (*unavailable(spec), *_off_the_cluster(spec, file_roots), *ended_consent(spec, now))
+    return (
+        *unavailable(spec),
+        *_off_the_cluster(spec, file_roots),
+        *frozen_encoder(spec),
+        *ended_consent(spec, now),
+    )
 
 
 def unavailable(spec: PersonalizationJobSpec) -> tuple[Objection, ...]:
@@ -55,6 +61,14 @@ def unavailable(spec: PersonalizationJobSpec) -> tuple[Objection, ...]:
             problem = Problem(field, f"{uri} is not available yet", fix)
             found.append(Objection(Reason.UNSUPPORTED_URI, problem))
     return tuple(found)
+
+
+def frozen_encoder(spec: PersonalizationJobSpec) -> tuple[Objection, ...]:
+    """A text encoder to be trained of a base model that is known to have none for that."""
+    family = frozen_family(spec.base_model.uri)
+    if family is None or not spec.training.encodes_prompts:
+        return ()
+    return (Objection(Reason.SPEC_INVALID, trained_in_vain(family)),)
 
 
 def ended_consent(spec: PersonalizationJobSpec, now: datetime) -> tuple[Objection, ...]:

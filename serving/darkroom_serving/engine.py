@@ -13,7 +13,7 @@ from torch import Tensor
 from darkroom_serving.guidance import guided
 from darkroom_serving.loading import LoadedModel
 from darkroom_serving.prompts import Conditions
-from darkroom_serving.samplers import Sampler, build_scheduler, step_options
+from darkroom_serving.samplers import Sampler, build_scheduler, set_steps, step_options
 
 Picture = NDArray[np.uint8]
 """RGB pixels, (H, W, 3)."""
@@ -30,7 +30,7 @@ class DrawRequest:
     prompt: str
     negative_prompt: str
     width: int
-    """In pixels, a multiple of the model's `latent_scale`."""
+    """In pixels, a multiple of the model's `side_step`."""
 
     height: int
     """As `width`."""
@@ -77,16 +77,19 @@ def _draw_one(
 ) -> Picture:
     # On the CPU on any machine: a GPU's generator draws other numbers for the same seed.
     generator = torch.Generator("cpu").manual_seed(request.seed)
-    scheduler = build_scheduler(request.sampler, model.scheduler_config)
-    scheduler.set_timesteps(request.steps, device=model.device)
-    latents = _noise(model, request, generator) * scheduler.init_noise_sigma
-    options = step_options(request.sampler, generator)
+    spec = model.sampler_specs[request.sampler]
+    scheduler = build_scheduler(spec, model.scheduler_config)
+    set_steps(scheduler, spec, request.steps, model.device)
+    # Schedulers of flows begin with plain noise, and take latents as they are.
+    latents = _noise(model, request, generator) * getattr(scheduler, "init_noise_sigma", 1.0)
+    scaled = getattr(scheduler, "scale_model_input", lambda latents, _: latents)
+    options = step_options(spec, generator)
     for timestep in scheduler.timesteps:
         if stopped():
             raise StoppedError
         prediction = guided(
             partial(model.predict, timestep),
-            scheduler.scale_model_input(latents, timestep),
+            scaled(latents, timestep),
             states[request.negative_prompt],
             states[request.prompt],
             request.guidance_scale,
@@ -100,7 +103,7 @@ def _draw_one(
 def _noise(model: LoadedModel, request: DrawRequest, generator: torch.Generator) -> Tensor:
     """Standard normal latents, (1, C, h, w), in float32: float16 draws would be other numbers."""
     scale = model.latent_scale
-    shape = (1, model.unet.config.in_channels, request.height // scale, request.width // scale)
+    shape = (1, model.denoiser.config.in_channels, request.height // scale, request.width // scale)
     return torch.randn(shape, generator=generator).to(model.device)
 
 

@@ -16,6 +16,7 @@ from darkroom_serving.loading import LoadedModel, choose_device
 from darkroom_serving.metrics import GenerationMetrics
 from darkroom_serving.models import ModelCatalogue, ModelStore, ServedModel
 from darkroom_serving.png import png_bytes
+from darkroom_serving.samplers import Sampler
 from darkroom_serving.settings import Limits
 from darkroom_serving.threads import use_all_cpus
 from darkroom_serving.wire import MAX_SEED, ImageData, ImagesRequest, ImagesResponse
@@ -117,13 +118,14 @@ class Studio:
 def resolve(request: ImagesRequest, model: LoadedModel) -> list[DrawRequest]:
     """The images of a request, everything chosen; raises ApiError for what the model can't do."""
     width, height = request.sides or (model.native_side, model.native_side)
-    if width % model.latent_scale or height % model.latent_scale:
-        fix = f"for this model use multiples of {model.latent_scale}"
+    if width % model.side_step or height % model.side_step:
+        fix = f"for this model use multiples of {model.side_step}"
         raise bad_request("size", f"{request.size} does not suit the model", fix)
     if request.num_inference_steps > model.max_steps:
         most, steps = model.max_steps, request.num_inference_steps
         problem = f"must be at most {most} with this model"
         raise bad_request("num_inference_steps", problem, f"it is {steps}: change it")
+    sampler = _sampler(request, model)
     seed = secrets.randbelow(RANDOM_SEEDS) if request.seed is None else request.seed
     return [
         DrawRequest(
@@ -133,11 +135,22 @@ def resolve(request: ImagesRequest, model: LoadedModel) -> list[DrawRequest]:
             height=height,
             steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
-            sampler=request.sampler,
+            sampler=sampler,
             seed=(seed + number) % (MAX_SEED + 1),
         )
         for number in range(request.n)
     ]
+
+
+def _sampler(request: ImagesRequest, model: LoadedModel) -> Sampler:
+    """That of the request, or the model's own where nobody chose one; raises ApiError for one that doesn't suit."""
+    suitable = tuple(model.sampler_specs)
+    if request.sampler in suitable:
+        return request.sampler
+    if "sampler" in request.model_fields_set:
+        problem = f"{request.sampler} does not suit the model"
+        raise bad_request("sampler", problem, f"use {' or '.join(suitable)}")
+    return suitable[0]
 
 
 def _base64(content: bytes) -> str:

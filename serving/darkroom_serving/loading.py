@@ -1,22 +1,25 @@
 """Loads the parts of a Stable Diffusion model, XL too: safetensors only, nothing downloaded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
-from darkroom_serving.prompts import Conditions, PromptReader
+from darkroom_serving.prompts import ClipReader, Conditions, PromptReader
 from darkroom_serving.safety import SafetyChecker, load_safety_checker
+from darkroom_serving.samplers import SPECS, Sampler, SamplerSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
     """A model in memory."""
 
-    unet: Any
+    denoiser: Any
+    """Diffusers' UNet, or another network that takes latents."""
+
     vae: Any
     prompts: PromptReader
     scheduler_config: dict[str, Any]
@@ -26,6 +29,14 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
 
+    sampler_specs: ClassVar[Mapping[Sampler, SamplerSpec]] = SPECS
+    """The samplers that suit it."""
+
+    @property
+    def side_step(self) -> int:
+        """Pixels of which a picture's side is a multiple."""
+        return self.latent_scale
+
     @property
     def latent_scale(self) -> int:
         """Pixels along a side of a latent's cell."""
@@ -34,7 +45,7 @@ class LoadedModel:
     @property
     def native_side(self) -> int:
         """Side in pixels that the UNet was trained at: the shorter one of an oblong; the VAE's if it doesn't say."""
-        latents, pixels = self.unet.config.sample_size, self.vae.config.sample_size
+        latents, pixels = self.denoiser.config.sample_size, self.vae.config.sample_size
         if not latents:
             return _shorter(pixels)
         return _shorter(latents) * self.latent_scale
@@ -45,24 +56,26 @@ class LoadedModel:
         return int(self.scheduler_config.get("num_train_timesteps", 1000))
 
     def predict(self, timestep: Any, latents: Tensor, conditions: Conditions) -> Tensor:
-        """The UNet's prediction, (B, C, h, w), for latents of that shape at one timestep."""
+        """The denoiser's prediction, (B, C, h, w), for latents of that shape at one timestep."""
         latents = latents.to(self.dtype)
         options: dict[str, Any] = {}
-        if (
-            "pooled" in conditions
-        ):  # Stable Diffusion XL is told the size, and that nothing is cropped
+        if "pooled" in conditions:
+            # Stable Diffusion XL is told the size, and that nothing is cropped.
             size = [side * self.latent_scale for side in latents.shape[-2:]]
             ids = torch.tensor([[*size, 0, 0, *size]], dtype=self.dtype, device=self.device)
             options["added_cond_kwargs"] = {
                 "text_embeds": conditions["pooled"],
                 "time_ids": ids.expand(len(latents), -1),
             }
-        predicted = self.unet(latents, timestep, conditions["states"], return_dict=False, **options)
+        predicted = self.denoiser(
+            latents, timestep, conditions["states"], return_dict=False, **options
+        )
         return cast(Tensor, predicted[0])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pictures, (B, 3, H, W) within [-1, 1], of latents (B, C, h, w)."""
         scaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        scaled = scaled + (self.vae.config.shift_factor or 0.0)
         return cast(Tensor, self.vae.decode(scaled, return_dict=False)[0]).float().clamp(-1, 1)
 
 
@@ -92,7 +105,7 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     for part in (unet, vae, *prompts.encoders):
         part.to(device).eval().requires_grad_(False)
     return LoadedModel(
-        unet=unet,
+        denoiser=unet,
         vae=vae,
         prompts=prompts,
         scheduler_config=dict(
@@ -104,7 +117,7 @@ def load_model(folder: Path, device: torch.device) -> LoadedModel:
     )
 
 
-def _prompt_reader(folder: Path, options: dict[str, Any]) -> PromptReader:
+def _prompt_reader(folder: Path, options: dict[str, Any]) -> ClipReader:
     from diffusers import DiffusionPipeline
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -112,7 +125,7 @@ def _prompt_reader(folder: Path, options: dict[str, Any]) -> PromptReader:
     if (folder / "text_encoder_2").is_dir():
         classes["_2"] = CLIPTextModelWithProjection
     index = DiffusionPipeline.load_config(folder, local_files_only=True)
-    return PromptReader(
+    return ClipReader(
         tokenizers=[
             CLIPTokenizer.from_pretrained(folder / f"tokenizer{suffix}", local_files_only=True)
             for suffix in classes

@@ -1,19 +1,36 @@
-"""What a UNet is told of a prompt: the states of one CLIP text encoder, or of the two of Stable Diffusion XL."""
+"""What a denoiser is told of a prompt: by one CLIP text encoder, or by the two of Stable Diffusion XL."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 Conditions = Mapping[str, Tensor]
-"""Of B prompts: `states` (B, L, D) and, with two text encoders, `pooled` (B, D2)."""
+"""Of B prompts, by name: `states` (B, L, D) and what else a model is told."""
+
+
+class PromptReader(Protocol):
+    """What makes conditions of prompts."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest prompt in tokens, with the begin and end tokens."""
+        ...
+
+    def count_tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, with the begin and end tokens."""
+        ...
+
+    def read(self, prompt: str, device: torch.device) -> Conditions:
+        """The conditions of one prompt; what is too long is cut off."""
+        ...
 
 
 @dataclass(frozen=True)
-class PromptReader:
-    """The tokenizers and text encoders of a model, one of each or two."""
+class ClipReader:
+    """As `PromptReader`: one CLIP tokenizer and text encoder, or two of each."""
 
     tokenizers: Sequence[Any]
     encoders: Sequence[Any]
@@ -23,19 +40,19 @@ class PromptReader:
 
     @property
     def max_tokens(self) -> int:
-        """Longest prompt in tokens, with the begin and end tokens."""
+        """As `PromptReader.max_tokens`."""
         return min(
             min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
             for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
         )
 
     def count_tokens(self, prompt: str) -> int:
-        """Tokens of a prompt, with the begin and end tokens."""
+        """As `PromptReader.count_tokens`."""
         tokenizer = self.tokenizers[0]
         return len(tokenizer(with_all_vectors(prompt, tokenizer), verbose=False).input_ids)
 
     def read(self, prompt: str, device: torch.device) -> Conditions:
-        """The conditions of one prompt; what is too long is cut off."""
+        """As `PromptReader.read`."""
         if len(self.encoders) == 1:
             return {"states": self.encoders[0](self._ids(0, prompt, device))[0]}
         first, second = (

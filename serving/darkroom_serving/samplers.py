@@ -28,6 +28,9 @@ class SamplerSpec:
     takes_generator: bool
     """Whether its step draws noise, or at least has the parameter."""
 
+    evenly_spaced: bool = False
+    """Whether noise levels run evenly from pure noise on, before they are shifted, as Z-Image's pipeline has them."""
+
     overrides: dict[str, Any] = field(default_factory=dict)
     """What is set whatever the model's configuration says."""
 
@@ -36,27 +39,41 @@ _NO_CLIPPING: Final = {"clip_sample": False}
 """Latents are not within [-1, 1]: clipping, a default of these two, would spoil them."""
 
 SPECS: Final = {
-    Sampler.DDIM: SamplerSpec("DDIMScheduler", True, _NO_CLIPPING),
-    Sampler.DDPM: SamplerSpec("DDPMScheduler", True, _NO_CLIPPING),
+    Sampler.DDIM: SamplerSpec("DDIMScheduler", True, overrides=_NO_CLIPPING),
+    Sampler.DDPM: SamplerSpec("DDPMScheduler", True, overrides=_NO_CLIPPING),
     Sampler.DPMSOLVER: SamplerSpec(
-        "DPMSolverMultistepScheduler", True, {"algorithm_type": "dpmsolver++"}
+        "DPMSolverMultistepScheduler", True, overrides={"algorithm_type": "dpmsolver++"}
     ),
     Sampler.EULER: SamplerSpec("EulerDiscreteScheduler", True),
     Sampler.EULER_A: SamplerSpec("EulerAncestralDiscreteScheduler", True),
     Sampler.HEUN: SamplerSpec("HeunDiscreteScheduler", False),
-    Sampler.PNDM: SamplerSpec("PNDMScheduler", False, {"skip_prk_steps": True}),
+    Sampler.PNDM: SamplerSpec("PNDMScheduler", False, overrides={"skip_prk_steps": True}),
     Sampler.UNIPC: SamplerSpec("UniPCMultistepScheduler", False),
 }
 
 
-def build_scheduler(sampler: Sampler, model_config: dict[str, Any]) -> Any:
+FLOW_SPECS: Final = {
+    Sampler.EULER: SamplerSpec("FlowMatchEulerDiscreteScheduler", False, evenly_spaced=True)
+}
+"""For models that match flows."""
+
+
+def build_scheduler(spec: SamplerSpec, model_config: dict[str, Any]) -> Any:
     """A fresh scheduler: each image needs its own, because schedulers keep state between steps."""
     import diffusers
 
-    spec = SPECS[sampler]
     return getattr(diffusers, spec.class_name).from_config(model_config, **spec.overrides)
 
 
-def step_options(sampler: Sampler, generator: Any) -> dict[str, Any]:
+def set_steps(scheduler: Any, spec: SamplerSpec, steps: int, device: Any) -> None:
+    """Chooses so many noise levels."""
+    if spec.evenly_spaced:
+        levels = [1 - number * (1 - 1 / steps) / max(steps - 1, 1) for number in range(steps)]
+        scheduler.set_timesteps(sigmas=levels, device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
+
+
+def step_options(spec: SamplerSpec, generator: Any) -> dict[str, Any]:
     """What a scheduler's `step` takes beside the latents."""
-    return {"generator": generator} if SPECS[sampler].takes_generator else {}
+    return {"generator": generator} if spec.takes_generator else {}

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom_serving.additions import load_whole
 from darkroom_serving.engine import DrawRequest, OneByOneEngine, StoppedError
+from darkroom_serving.errors import ApiError
 from darkroom_serving.generation import resolve
 from darkroom_serving.guidance import guided
 from darkroom_serving.loading import load_model
 from darkroom_serving.samplers import SPECS, Sampler, build_scheduler
 from darkroom_serving.wire import MAX_SEED, ImagesRequest
-from darkroom_testing.tiny_families import write_stable_diffusion_xl
+from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_one_pass_gives_what_two_passes_give(loaded):
 
     def predict(x, conditions):
         sizes.append(len(x))
-        return loaded.unet(x, 10, conditions["states"], return_dict=False)[0]
+        return loaded.denoiser(x, 10, conditions["states"], return_dict=False)[0]
 
     with torch.inference_mode():
         both = guided(predict, latents, without, with_prompt, 3.0)
@@ -97,7 +99,7 @@ def test_without_guidance_the_batch_is_not_doubled(scale):
 @pytest.mark.parametrize("sampler", list(Sampler))
 def test_the_pictures_are_those_of_diffusers_pipeline(loaded, pipeline, sampler):
     request = request_of(sampler=sampler, negative_prompt="a cat")
-    pipeline.scheduler = build_scheduler(sampler, loaded.scheduler_config)
+    pipeline.scheduler = build_scheduler(SPECS[sampler], loaded.scheduler_config)
     expected = pipeline(
         request.prompt,
         negative_prompt=request.negative_prompt,
@@ -131,6 +133,46 @@ def test_the_pictures_of_stable_diffusion_xl_are_those_of_its_pipeline(xl, negat
     assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
 
 
+@pytest.fixture(scope="module")
+def z_image(tmp_path_factory):
+    """A tiny Z-Image, as we load it and as diffusers does."""
+    from diffusers import ZImagePipeline
+
+    folder = tmp_path_factory.mktemp("z-image") / "z-image"
+    write_z_image(folder, seed=0)
+    made = ZImagePipeline.from_pretrained(folder, use_safetensors=True)
+    made.set_progress_bar_config(disable=True)
+    return load_whole(folder, torch.device("cpu")), made
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_the_pictures_of_z_image_are_those_of_its_pipeline_which_counts_guidance_from_0(
+    z_image, scale
+):
+    model, pipeline = z_image
+    body = ImagesRequest(prompt="a dog", size="64x32", guidance_scale=scale, seed=7)
+    (request,) = resolve(body.model_copy(update={"num_inference_steps": 3}), model)
+    assert request.sampler is Sampler.EULER
+    expected = pipeline(
+        request.prompt,
+        height=32,
+        width=64,
+        num_inference_steps=3,
+        guidance_scale=scale - 1,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    ).images[0]
+    (found,) = draw(model, request)
+    assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
+
+
+def test_a_model_of_flows_refuses_a_sampler_that_was_chosen_for_noise(z_image):
+    model, _ = z_image
+    with pytest.raises(ApiError, match="sampler: ddim does not suit the model; use euler"):
+        resolve(ImagesRequest(prompt="a dog", sampler=Sampler.DDIM), model)
+    assert model.side_step == 8
+
+
 def test_latents_are_decoded_in_the_precision_of_the_vae_that_may_be_higher(xl):
     model, _ = xl
     half = replace(model, dtype=torch.float16)
@@ -147,7 +189,7 @@ def test_every_sampler_can_do_few_steps(loaded, sampler, steps):
 
 def test_samplers_keep_what_the_model_says_of_its_schedule(loaded):
     for sampler in SPECS:
-        config = build_scheduler(sampler, loaded.scheduler_config).config
+        config = build_scheduler(SPECS[sampler], loaded.scheduler_config).config
         assert config.beta_schedule == "scaled_linear"
         assert not config.get("clip_sample", False)
 

@@ -18,6 +18,8 @@ RESNET = {
 OUTER = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -55,6 +57,25 @@ def as_version_2(state):
             renamed[f"cond_stage_model.model.{name}"] = tensor
     rest = {name: tensor for name, tensor in state.items() if prefix not in name}
     return rest | renamed | {"cond_stage_model.model.logit_scale": torch.tensor(4.6)}
+
+
+def as_xl(pipeline):
+    """The tensors of a pipeline under the names of a file of Stable Diffusion XL."""
+    first = {
+        name.replace("cond_stage_model.", "conditioner.embedders.0."): tensor
+        for name, tensor in original_state(pipeline).items()
+    }
+    second = {
+        f"cond_stage_model.transformer.{name}": tensor
+        for name, tensor in pipeline.text_encoder_2.state_dict().items()
+    }
+    projection = second.pop("cond_stage_model.transformer.text_projection.weight")
+    renamed = {
+        name.replace("cond_stage_model.", "conditioner.embedders.1."): tensor.detach().clone()
+        for name, tensor in as_version_2(second).items()
+    }
+    renamed["conditioner.embedders.1.model.text_projection"] = projection.detach().T.contiguous()
+    return first | renamed
 
 
 def _projection(name, part):

@@ -1,10 +1,12 @@
 """The loss is the paper's, and what noise is added and asked for agrees with diffusers' schedulers."""
 
+import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_snr
 
+from darkroom_trainer.families.flow_matching import FlowMatching
 from darkroom_trainer.families.noise_prediction import NoisePrediction
 from darkroom_trainer.training.loss import dreambooth_loss
 
@@ -88,3 +90,39 @@ def test_weights_are_those_of_instance_and_class_images_alike(tensors):
     terms = dreambooth_loss(prediction, target, 2, 1.0, weights)
     torch.testing.assert_close(terms.instance, (weights * errors)[:2].mean())
     torch.testing.assert_close(terms.prior, (weights * errors)[2:].mean())
+
+
+@pytest.fixture
+def flow():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return FlowMatching(3.0, 1000, dict(scheduler.config)), scheduler
+
+
+def test_a_flow_is_noised_as_diffusers_does_and_its_step_by_the_target_ends_at_the_picture(
+    flow, tensors
+):
+    objective, scheduler = flow
+    latents, noise, _ = tensors
+    timesteps = scheduler.timesteps[[0, 10, 500, 999]]
+    noisy = objective.add_noise(latents, noise, timesteps)
+    torch.testing.assert_close(noisy, scheduler.scale_noise(latents, timesteps, noise))
+    velocity = objective.target(latents, noise, timesteps)
+    sigma = (timesteps / 1000).view(-1, 1, 1, 1)
+    torch.testing.assert_close(noisy - sigma * velocity, latents)
+
+
+def test_the_noise_levels_of_a_flow_are_those_that_its_scheduler_samples(flow):
+    objective, scheduler = flow
+    drawn = objective.draw_timesteps([np.random.default_rng(seed) for seed in range(20_000)])
+    assert 0 < drawn.min() < drawn.max() <= 1000
+    shares = torch.tensor([0.1, 0.5, 0.9])
+    torch.testing.assert_close(
+        drawn.quantile(shares), scheduler.timesteps.quantile(shares), rtol=0.02, atol=0.0
+    )
+
+
+def test_min_snr_weighs_a_flow_by_the_errors_of_its_pictures(flow):
+    """Equation 5 of arXiv 2303.09556 weighs those with min(SNR, gamma); they are sigma times the velocity's."""
+    objective, _ = flow
+    found = objective.weights(torch.tensor([1000.0, 500.0, 10.0, 1e-3]), 5.0)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.25, 5e-4, 5e-12]))

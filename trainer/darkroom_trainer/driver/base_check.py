@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from darkroom_api.artifact import json_digest
+from darkroom_api.frozen_encoders import trained_in_vain
 from darkroom_api.integrity import hash_file, write_atomically
 from darkroom_api.job import ExportPrecision, PersonalizationJobSpec
 from darkroom_api.problems import Problem
@@ -38,12 +39,13 @@ def check_base(
     Raises TrainerError when it does not fit its classes, or can't be published as the job asks for.
     """
     _refuse_overflow(base, spec)
+    _refuse_frozen_encoder(base, spec)
     refuse_impossible(spec, base)
     try:
         return [
             *class_warnings(base),
             *warnings_of(spec, base),
-            *prompt_warnings(base, spec, captions),
+            *(prompt_warnings(base, spec, captions) if base.family.reads_as_clip else ()),
         ]
     except UnusableBaseError as error:
         raise error.of(base.uri) from error
@@ -139,6 +141,15 @@ def _built_shapes(base: BaseModel) -> dict[str, Any]:
         )
     shapes: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return shapes
+
+
+def _refuse_frozen_encoder(base: BaseModel, spec: PersonalizationJobSpec) -> None:
+    if spec.training.encodes_prompts and not base.family.trains_text_encoders:
+        raise TrainerError(Reason.SPEC_INVALID, *_said(trained_in_vain(base.family.title)))
+
+
+def _said(problem: Problem) -> tuple[str, str]:
+    return f"{problem.field}: {problem.message}", problem.fix
 
 
 def _refuse_overflow(base: BaseModel, spec: PersonalizationJobSpec) -> None:

@@ -232,11 +232,11 @@ def _has_teacher(job: PersonalizationJob) -> bool:
 
 def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) -> None:
     spec = job.spec
-    if spec.training.resolution % base.vae_scale_factor:
+    if spec.training.resolution % base.side_step:
         raise TrainerError(
             Reason.INVALID_RESOLUTION,
             f"spec.training.resolution: {spec.training.resolution} is not a multiple of"
-            f" {base.vae_scale_factor}, the side of one latent of the base model",
+            f" {base.side_step}, the side of what the base model sees as one piece",
             f"the base model was trained at {base.native_resolution}",
         )
     gpus = spec.scale.workers * spec.scale.gpus_per_worker

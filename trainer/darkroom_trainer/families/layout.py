@@ -5,15 +5,12 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import darkroom_trainer.families
 
 ReadConfig = Callable[[str], dict[str, Any]]
 """Reads a JSON file of the model's folder, such as `unet/config.json`; raises UnusableBaseError."""
-
-TOKENIZER: Final = "CLIPTokenizer"
-"""The tokenizer whose pieces of words can be looked at for what they mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +19,9 @@ class Sizes:
 
     vae_scale_factor: int
     """Pixels along the side of one latent."""
+
+    side_step: int
+    """Pixels of which a picture's side must be a multiple."""
 
     latent_channels: int
 
@@ -77,6 +77,9 @@ class FamilyLayout:
 
     read_sizes: Callable[[ReadConfig], Sizes]
     """Checks the configurations; raises UnusableBaseError."""
+
+    reads_as_clip: bool = True
+    """Whether its tokenizers are CLIP's, whose words can be looked at for what they mean."""
 
     optional: Mapping[str, str] = field(default_factory=dict)
     """Components that it may have, and the class of each."""

@@ -132,7 +132,7 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class LoadedBase:
-    """A base model in float32 on one device, all of it frozen until something of it is trained."""
+    """A base model on one device, in float32 what is trained; all of it frozen until something of it is trained."""
 
     objective: Objective
     conditioning: Conditioning
@@ -196,8 +196,8 @@ class BaseFiles(Protocol):
         """The class of each component, by its name."""
         ...
 
-    def model(self, component: str, cls: Any) -> Any:
-        """A component with weights: in float32, frozen, in evaluation mode, on the device."""
+    def model(self, component: str, cls: Any, *, as_stored: bool = False) -> Any:
+        """A component with weights: in float32, or as it is stored; frozen, in evaluation mode, on the device."""
         ...
 
     def tokenizer(self, component: str, cls: Any) -> Any:

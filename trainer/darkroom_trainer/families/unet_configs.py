@@ -46,6 +46,7 @@ def unet_sizes(unet: Mapping[str, Any], vae: Mapping[str, Any], max_tokens: int)
         scale = 2 ** (len(vae["block_out_channels"]) - 1)
         return Sizes(
             vae_scale_factor=scale,
+            side_step=scale,
             latent_channels=int(vae.get("latent_channels", 4)),
             sample_size=latent_side(unet, vae, scale),
             activations=ACTIVATION_TENSORS * int(unet["block_out_channels"][0]),

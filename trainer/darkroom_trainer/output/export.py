@@ -30,7 +30,7 @@ from darkroom_api.status import Reason
 from darkroom_api.training import Method
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base.keys import class_name_of
-from darkroom_trainer.inputs.base.layout import MODEL_INDEX, plain_name, weight_files
+from darkroom_trainer.inputs.base.layout import MODEL_INDEX, TEXT_FILES, plain_name, weight_files
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.output.additions import (
     PUBLISHED_MODE,
@@ -186,7 +186,7 @@ def _under_old_names(
 
 def _copy_rest(base: BaseModel, component: str, target: Path) -> None:
     """Copies a component's configuration, and the weights of those that are never cast."""
-    source, suffixes = base.folder / component, {".json", ".txt"}
+    source, suffixes = base.folder / component, set(TEXT_FILES)
     if component not in base.family.weights:
         suffixes.add(".safetensors")
     for path in sorted(source.iterdir()):

@@ -82,13 +82,13 @@ class Files:
     classes: Mapping[str, str]
     device: torch.device
 
-    def model(self, component: str, cls: Any) -> Any:
+    def model(self, component: str, cls: Any, *, as_stored: bool = False) -> Any:
         """As `BaseFiles.model`."""
         loaded = cls.from_pretrained(
             self.folder / component,
             variant=weight_files(self.folder, component).variant,
             use_safetensors=True,
-            dtype=torch.float32,
+            dtype="auto" if as_stored else torch.float32,
             local_files_only=True,
         )
         return loaded.to(self.device).eval().requires_grad_(False)

@@ -17,7 +17,7 @@ HUB_SECONDS: Final = 10.0
 
 _SHARD: Final = re.compile(r"-\d+-of-\d+|\.index")
 _SUFFIX: Final = ".safetensors"
-_CONFIGS: Final = (".json", "merges.txt")
+_CONFIGS: Final = (".json", "merges.txt", ".jinja")
 
 
 def download(uri: str, downloads: Path) -> Path:

@@ -16,6 +16,9 @@ SHOWN: Final = 3
 TEXT_PREFIX: Final = "text_model."
 """What transformers before version 5 put before the names of a CLIP text encoder."""
 
+LANGUAGE_PREFIX: Final = "model."
+"""What language models have before the names of all but their last layer."""
+
 WORD_EMBEDDINGS: Final = "embeddings.token_embedding.weight"
 """A CLIP text encoder's embeddings of tokens, (tokens, width), without `TEXT_PREFIX`."""
 
@@ -42,7 +45,7 @@ class Misfit:
 def class_name_of(component: str, name: str) -> str:
     """What the class of today calls a tensor that a file may have under an older name."""
     if component == "text_encoder":
-        return name.removeprefix(TEXT_PREFIX)
+        return name.removeprefix(TEXT_PREFIX).removeprefix(LANGUAGE_PREFIX)
     if component == "vae" and ".attentions." in name:
         for old, new in _OLD_ATTENTION:
             name = old.sub(new, name)

@@ -20,7 +20,10 @@ _BACKEND: Final = re.compile(r"(Fast|Pil)$")
 VARIANTS: Final = (None, "fp16", "bf16")
 """Variants of the weights that are read, the preferred one first."""
 
-MODEL_FILES: Final = (".json", ".txt", ".safetensors")
+TEXT_FILES: Final = (".json", ".txt", ".jinja")
+"""Endings of configurations and of what tokenizers have."""
+
+MODEL_FILES: Final = (*TEXT_FILES, ".safetensors")
 """Endings of the files that count as a model's content."""
 
 

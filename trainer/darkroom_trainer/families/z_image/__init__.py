@@ -1,0 +1,1 @@
+"""Z-Image: a transformer that matches flows, conditioned on the states of a frozen language model."""
