@@ -41,6 +41,8 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
         "zero_stage": plan.zero_stage,
         "precision": plan.precision.value,
         "device": plan.device,
+        "method": prepared.task.job.spec.training.method.value,
+        "trained_parameters": plan.trained_parameters,
         "class_images": plan.class_images,
         "class_images_to_make": plan.class_images_to_make,
         "predicted_peak_memory_bytes": plan.predicted_peak_memory_bytes,
@@ -79,6 +81,7 @@ def _facts(prepared: "Prepared") -> dict[str, str]:
         "licence": str(task.base.license),
         "photos": _photos(prepared),
         "class images": _class_images(prepared),
+        "trained": f"{task.job.spec.training.method}, {plan.trained_parameters:,} numbers",
         "steps": _steps(prepared),
         "workers": f"{plan.world_size} on {plan.device}, {plan.precision.value},"
         f" ZeRO stage {plan.zero_stage}",

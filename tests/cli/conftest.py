@@ -28,21 +28,21 @@ def publish_model():
     from darkroom_api.integrity import hash_folder, seal
     from darkroom_api.registry import publish, staging_folder
 
-    def build(root, name, namespace="default", content="weights"):
+    def build(root, name, namespace="default", content="weights", **more):
         folder = staging_folder(root, namespace, name)
         folder.mkdir()
         (folder / "unet").mkdir()
         (folder / "unet" / "weights.safetensors").write_text(content)
         (folder / "README.md").write_text("a model")
         files = hash_folder(folder)
-        manifest = ModelManifest(
-            kind=ArtifactKind.SUBJECT_MODEL,
-            name=name,
-            namespace=namespace,
-            files=files,
-            digest=content_digest(files),
-            base=BaseReference(uri="builtin:miniature", digest="0" * 64),
-            training=Training(
+        fields = {
+            "kind": ArtifactKind.SUBJECT_MODEL,
+            "name": name,
+            "namespace": namespace,
+            "files": files,
+            "digest": content_digest(files),
+            "base": BaseReference(uri="builtin:miniature", digest="0" * 64),
+            "training": Training(
                 spec={},
                 instance_prompt="a photo of sks dog",
                 class_prompt="a photo of a dog",
@@ -51,8 +51,8 @@ def publish_model():
                 created="2026-11-24T00:00:00Z",
                 versions={},
             ),
-        )
-        seal(folder, manifest)
+        }
+        seal(folder, ModelManifest(**fields | more))
         return publish(folder, root)
 
     return build

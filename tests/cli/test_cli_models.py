@@ -2,6 +2,8 @@
 
 import json
 
+from darkroom_api.artifact import Addition, ArtifactKind
+
 
 def test_models_are_listed_with_their_prompt(tmp_path, publish_model, darkroom):
     publish_model(tmp_path, "rex")
@@ -39,6 +41,14 @@ def test_show_tells_how_a_model_was_made(tmp_path, publish_model, darkroom):
         darkroom("models", "show", "rex", "--registry", tmp_path, "--json").stdout
     )
     assert manifest["digest"] == entry.digest
+
+
+def test_show_tells_what_an_adapter_adds_to_its_base(tmp_path, publish_model, darkroom):
+    adds = Addition(trigger="<sks>", rank=4, alpha=8, vectors=2)
+    publish_model(tmp_path, "rex", kind=ArtifactKind.ADAPTER, adds=adds)
+    shown = darkroom("models", "show", "rex", "--registry", tmp_path).stdout
+    assert "adds  LoRA of rank 4, alpha 8 and 2 token embeddings, to its base model" in shown
+    assert "<sks> calls the subject up" in shown
 
 
 def test_an_unknown_model_lists_what_there_is(tmp_path, publish_model, darkroom):

@@ -213,3 +213,47 @@ def test_new_tokens_begin_with_the_mean_of_the_initializer(make_job, in_training
     assert torch.equal(new, mean.repeat(3, 1))
     first, *_ = base.tokens(["<sks>s"])["tokens"].tolist()
     assert first[1:4] == tokenizer.convert_tokens_to_ids(["<sks>", "<sks>_1", "<sks>_2"])
+
+
+def fit(module, batch, target, *, rate, steps):
+    """The losses of one batch, trained again and again."""
+    optimizer = torch.optim.AdamW([*trained(module).values()], lr=rate)
+    losses = []
+    for _ in range(steps):
+        loss = (module(*batch) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_adapters_overfit_one_batch(make_job, in_training, tmp_path):
+    lora = {"rank": 8, "targets": "AttentionAndFeedForward"}
+    spec = make_job(tmp_path, training={"method": "LoRA", "lora": lora}).spec
+    base, module = in_training(spec, moved=False)
+    target = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    losses = fit(module, batch_of(base, spec), target, rate=2e-2, steps=60)
+    assert losses[-1] < 0.85 * losses[0]
+
+
+def test_new_tokens_find_the_word_that_the_pictures_show_and_nothing_else_moves(
+    make_job, in_training, tmp_path, tiny_base
+):
+    spec = make_job(tmp_path, **METHODS["TextualInversion"]).spec
+    base, module = in_training(spec, moved=False)
+    words = base.prompts(["a photo of zeb dog"], torch.float32, train_text_encoder=True)
+    noisy, timesteps, prompts, rows = batch_of(base, spec)
+    with torch.no_grad():
+        target = module(noisy, timesteps, words, rows)
+    losses = fit(module, (noisy, timesteps, prompts, rows), target, rate=5e-2, steps=60)
+    assert losses[-1] < 0.1 * losses[0]
+
+    untouched = load_base(tiny_base, torch.device("cpu"))
+    for name, part in untouched.trainable.items():
+        found = dict(base.trainable[name].named_parameters())
+        for tensor_name, tensor in part.named_parameters():
+            now = found.get(tensor_name)
+            if now is None:
+                now = found[tensor_name.replace("token_embedding.", "token_embedding.table.")]
+            assert torch.equal(now, tensor), tensor_name

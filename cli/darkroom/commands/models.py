@@ -8,9 +8,10 @@ import typer
 from darkroom.console import complain, print_json, print_table, say
 from darkroom.errors import CommandError
 from darkroom.options import JsonOption, RegistryOption, examples
+from darkroom_api.words import counted
 
 if TYPE_CHECKING:
-    from darkroom_api.artifact import ModelManifest
+    from darkroom_api.artifact import Addition, ModelManifest
     from darkroom_api.registry import RegistryEntry
 
 LIST_EXAMPLES = examples(
@@ -104,6 +105,8 @@ def _facts(entry: "RegistryEntry", manifest: "ModelManifest") -> dict[str, objec
         "digest": entry.digest,
         "folder": entry.folder,
     }
+    if manifest.adds is not None:
+        facts["adds"] = _addition(manifest.adds)
     if manifest.base is not None:
         facts["base"] = f"{manifest.base.uri} ({manifest.base.digest[:12]})"
     if manifest.training is not None:
@@ -116,6 +119,14 @@ def _facts(entry: "RegistryEntry", manifest: "ModelManifest") -> dict[str, objec
             "created": training.created,
         }
     return facts | {"files": len(manifest.files)}
+
+
+def _addition(adds: "Addition") -> str:
+    """What an adapter or token embeddings bring, in words."""
+    parts = [f"LoRA of rank {adds.rank}, alpha {adds.alpha}"] if adds.rank is not None else []
+    if adds.vectors is not None:
+        parts.append(counted(adds.vectors, "token embedding"))
+    return f"{' and '.join(parts)}, to its base model; {adds.trigger} calls the subject up"
 
 
 @app.command("verify", epilog=VERIFY_EXAMPLES)

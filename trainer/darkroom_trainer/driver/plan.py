@@ -73,6 +73,9 @@ class TrainingPlan:
     device: str
     """`CPU` or `GPU`."""
 
+    trained_parameters: int
+    """Numbers that are trained."""
+
     class_images: int
     """Class images that the job uses; 0 without prior preservation."""
 
@@ -141,6 +144,7 @@ def make_plan(
         zero_stage=spec.scale.zero_stage,
         precision=spec.scale.precision,
         device="GPU" if spec.scale.gpus_per_worker else "CPU",
+        trained_parameters=sizes.trained_parameters(job, base),
         class_images=wanted,
         class_images_to_make=to_make,
         class_image_bytes=sizes.class_image_bytes(job, base, to_make),
