@@ -1,5 +1,6 @@
 """Adapters and new tokens: nothing of the base is trained or published, and plain diffusers draws the same."""
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from darkroom_api.artifact import KOHYA_WEIGHTS, LEARNED_EMBEDDINGS, LORA_WEIGHTS
+from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 from darkroom_trainer.output.additions import addition_of, write_addition
 from darkroom_trainer.training.adapters import without_adapters
 from darkroom_trainer.training.methods import module_in_training
@@ -39,6 +41,22 @@ METHODS = {
 }
 
 
+FAMILIES = {
+    "StableDiffusionXLPipeline": (write_stable_diffusion_xl, True),
+    "ZImagePipeline": (write_z_image, False),
+}
+"""How a tiny model of another family is written, and whether its text encoders can be trained."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads cost more than such small layers do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=METHODS)
 def spec(request, make_job, tmp_path):
     return make_job(tmp_path, **METHODS[request.param], output={"kohyaKeys": False}).spec
@@ -48,18 +66,22 @@ def spec(request, make_job, tmp_path):
 def in_training(tiny_base):
     """The base of a job as it is trained, and the engine's module: what is trained was moved a little."""
 
-    def build(spec, moved=True):
+    def build(spec, learnt=True):
         base = load_base(tiny_base, torch.device("cpu"))
         add_new_tokens(base, spec)
         module = module_in_training(base, spec)
-        if moved:
-            generator = torch.Generator().manual_seed(3)
-            with torch.no_grad():
-                for parameter in trained(module).values():
-                    parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-        return base, module
+        return base, moved(module) if learnt else module
 
     return build
+
+
+def moved(module):
+    """The module after everything that is trained in it was moved a little."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in trained(module).values():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    return module
 
 
 def trained(module):
@@ -75,7 +97,7 @@ def batch_of(base, spec, prompt="a photo of <sks> dog"):
 
 
 def test_a_training_begins_with_what_the_base_draws(spec, in_training, tiny_base):
-    base, module = in_training(spec, moved=False)
+    base, module = in_training(spec, learnt=False)
     plain = load_base(tiny_base, torch.device("cpu"))
     prompt = "a photo of a dog"
     states = plain.states([prompt, prompt])
@@ -177,6 +199,38 @@ def test_kohya_s_keys_draw_the_same(make_job, in_training, tiny_base, tmp_path):
     assert np.abs(drawn[0] - untouched).max() > 0.01
 
 
+@pytest.mark.parametrize("pipeline_class", FAMILIES)
+def test_adapters_of_another_family_load_in_its_plain_pipeline(make_job, tmp_path, pipeline_class):
+    write, trains_text_encoders = FAMILIES[pipeline_class]
+    write(tmp_path / "base", seed=0)
+    lora = {"rank": 2, "alpha": 6, "targets": "AttentionAndFeedForward"}
+    training = {"method": "LoRA", "lora": lora, "trainTextEncoder": trains_text_encoders}
+    spec = make_job(tmp_path, training=training).spec
+    base = load_base(tmp_path / "base", torch.device("cpu"))
+    module = moved(module_in_training(base, spec))
+    folder = published(spec, module, tmp_path / "published")
+    pipeline = getattr(diffusers, pipeline_class).from_pretrained(tmp_path / "base")
+    pipeline.load_lora_weights(folder)
+
+    noisy = torch.randn(2, *base.latent_shape(32), generator=torch.Generator().manual_seed(1))
+    timesteps, prompts = torch.tensor([100, 700]), ["a photo of sks dog", "a dog"]
+    plain = load_base(tmp_path / "base", torch.device("cpu"))
+
+    def say(network, encoders):
+        states = plain.conditioning.states(plain.tokens(prompts), encoders)
+        return plain.denoiser.predict(network, noisy, timesteps, states)
+
+    component = base.denoiser.component
+    names = list(base.conditioning.encoders)
+    with torch.no_grad():
+        expected = say(base.denoiser.network, base.conditioning.encoders)
+        encoders = {name: getattr(pipeline, name) for name in names}
+        found = say(getattr(pipeline, component), encoders)
+        untouched = say(plain.denoiser.network, plain.conditioning.encoders)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert (untouched - expected).abs().max() > 1e-3
+
+
 def test_nothing_of_the_base_is_published(spec, in_training, tmp_path):
     _, module = in_training(spec)
     folder = published(spec, module, tmp_path / "published", torch.float16)
@@ -203,7 +257,7 @@ def test_the_manifest_says_what_calls_it_up_and_how_it_was_made(make_job, tmp_pa
 
 def test_new_tokens_begin_with_the_mean_of_the_initializer(make_job, in_training, tmp_path):
     spec = make_job(tmp_path, **METHODS["TextualInversion"]).spec
-    base, module = in_training(spec, moved=False)
+    base, module = in_training(spec, learnt=False)
     (new,) = trained(module).values()
     encoder = base.conditioning.encoders["text_encoder"]
     tokenizer = base.conditioning.tokenizers["text_encoder"]
@@ -231,7 +285,7 @@ def fit(module, batch, target, *, rate, steps):
 def test_adapters_overfit_one_batch(make_job, in_training, tmp_path):
     lora = {"rank": 8, "targets": "AttentionAndFeedForward"}
     spec = make_job(tmp_path, training={"method": "LoRA", "lora": lora}).spec
-    base, module = in_training(spec, moved=False)
+    base, module = in_training(spec, learnt=False)
     target = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     losses = fit(module, batch_of(base, spec), target, rate=2e-2, steps=60)
     assert losses[-1] < 0.85 * losses[0]
@@ -241,7 +295,7 @@ def test_new_tokens_find_the_word_that_the_pictures_show_and_nothing_else_moves(
     make_job, in_training, tmp_path, tiny_base
 ):
     spec = make_job(tmp_path, **METHODS["TextualInversion"]).spec
-    base, module = in_training(spec, moved=False)
+    base, module = in_training(spec, learnt=False)
     words = base.prompts(["a photo of zeb dog"], torch.float32, train_text_encoder=True)
     noisy, timesteps, prompts, rows = batch_of(base, spec)
     with torch.no_grad():
