@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from darkroom_api.objections import cluster_objections, objections
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 from darkroom_trainer.driver import plan
-from darkroom_trainer.driver.base_check import check_base
+from darkroom_trainer.driver.base_check import check_base, class_warnings
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.layout import known_families
 from darkroom_trainer.importing.bring import plan_import, run_import
@@ -139,3 +139,15 @@ def test_a_picture_is_a_whole_number_of_a_transformers_patches(z_image, make_job
     base = replace(inspect_base("file:z-image", z_image), side_step=16)  # as published
     with pytest.raises(TrainerError, match="40 is not a multiple of 16"):
         plan._check_possible(job, base, Machine(2, 1 << 30, 0))
+
+
+def test_a_language_model_with_its_last_layer_and_the_names_of_a_whole_one_is_read(z_image):
+    file = z_image / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    whole = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    save_file(whole | {"lm_head.weight": torch.zeros(2, 16)}, file, metadata={"format": "pt"})
+    (warning,) = class_warnings(inspect_base("file:z-image", z_image))
+    assert "its text_encoder has 1 tensor: lm_head.weight" in str(warning)
+    read = load_base(z_image, torch.device("cpu")).conditioning.encoders["text_encoder"]
+    for name, tensor in read.state_dict().items():
+        assert torch.equal(tensor, tensors[name]), name

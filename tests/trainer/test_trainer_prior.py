@@ -24,7 +24,7 @@ def base(tiny_base):
 
 @pytest.fixture
 def store(make_job, tmp_path):
-    recipe = prior_recipe(make_job(tmp_path).spec, "0" * 64)
+    recipe = prior_recipe(make_job(tmp_path).spec, "0" * 64, "DDIM")
     return ClassImageStore(tmp_path / "class-images", recipe)
 
 
@@ -131,13 +131,13 @@ def test_latents_are_not_clipped_where_the_base_does_not_say(base):
     ],
 )
 def test_what_changes_the_pictures_changes_the_store(make_job, tmp_path, store, change):
-    changed = prior_recipe(make_job(tmp_path, **change).spec, "0" * 64)
+    changed = prior_recipe(make_job(tmp_path, **change).spec, "0" * 64, "DDIM")
     assert changed.key != store.recipe.key
 
 
 def test_what_changes_only_the_number_or_the_training_keeps_the_store(make_job, tmp_path, store):
     change = {"priorPreservation": {"numImages": 99}, "training": {"seed": 7, "maxSteps": 9}}
-    assert prior_recipe(make_job(tmp_path, **change).spec, "0" * 64).key == store.recipe.key
+    assert prior_recipe(make_job(tmp_path, **change).spec, "0" * 64, "DDIM").key == store.recipe.key
 
 
 def test_shards_hold_eight_images(store, base):

@@ -52,7 +52,7 @@ class WorkerTask:
     @property
     def recipe(self) -> PriorRecipe | None:
         """How class images are made; None without a generated prior."""
-        return prior_recipe(self.job.spec, self.base.digest)
+        return prior_recipe(self.job.spec, self.base.digest, self.base.family.sampler)
 
     @property
     def class_images(self) -> ClassImageStore | None:

@@ -36,13 +36,13 @@ class PriorRecipe:
 
     base_digest: str
     prompt: str
+    sampler: str
     sampling_steps: int
     guidance_scale: float
     resolution: int
     precision: str
     """Arithmetic of the sampling: FP32 on a CPU."""
 
-    sampler: str = "DDIM"
     seed: int = STORE_SEED
     shard_images: int = SHARD_IMAGES
 
@@ -52,13 +52,16 @@ class PriorRecipe:
         return json_digest(asdict(self))
 
 
-def prior_recipe(spec: PersonalizationJobSpec, base_digest: str) -> PriorRecipe | None:
+def prior_recipe(
+    spec: PersonalizationJobSpec, base_digest: str, sampler: str
+) -> PriorRecipe | None:
     """The recipe of a job's class images, or None without a generated prior."""
     prior = spec.prior_preservation
     if prior.mode is not PriorMode.GENERATED_IMAGES:
         return None
     return PriorRecipe(
         base_digest=base_digest,
+        sampler=sampler,
         prompt=spec.subject.class_prompt,
         sampling_steps=prior.sampling_steps,
         guidance_scale=float(prior.guidance_scale),
