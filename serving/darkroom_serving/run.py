@@ -23,6 +23,7 @@ from darkroom_api.names import MANIFEST_FILE
 from darkroom_local.environment import SHORT_SPIN
 from darkroom_local.ray_session import LOOPBACK, RayNotStartedError, RaySession
 from darkroom_local.stop_signals import handled_by
+from darkroom_serving.bases import ADDITIONS
 from darkroom_serving.errors import LOADING, PortInUseError, ServingError
 from darkroom_serving.metrics_port import metrics_port
 from darkroom_serving.settings import ServingSettings
@@ -132,9 +133,14 @@ def _folder(option: str, folder: Path | None, builtin: str) -> Path:
             f" {name}, and give {option} bases/{name}"
         )
     try:
-        read_manifest(found)
+        kind = read_manifest(found).kind
     except IntegrityError as error:
         raise ServingError(f"{option}: {error}; give the folder of a complete model") from error
+    if kind in ADDITIONS:
+        raise ServingError(
+            f"{option}: {found} goes on a base model and is none; give the folder of its base, and have"
+            " it in the registry"
+        )
     return found.resolve()
 
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from darkroom_api.artifact import ArtifactKind
 from darkroom_serving.errors import PortInUseError, ServingError
 from darkroom_serving.run import serve
 from darkroom_serving.settings import ServingSettings
@@ -302,6 +303,15 @@ def test_a_base_that_nobody_sealed_is_refused_with_the_command_that_seals_it(tmp
     assert str(caught.value) == f"--base: {plain} is not sealed; import it once with: {fix}"
     settings = ServingSettings(registry=tmp_path, port=free_port(), classifier=tmp_path / "absent")
     with pytest.raises(ServingError, match=r"--classifier: there is no folder .*absent; check the"):
+        serve(settings, print)
+
+
+def test_an_adapter_is_refused_as_a_base(tmp_path, seal_folder):
+    adapter = tmp_path / "rex"
+    adapter.mkdir()
+    seal_folder(adapter, ArtifactKind.ADAPTER, "rex")
+    settings = ServingSettings(registry=tmp_path / "models", port=free_port(), base=adapter)
+    with pytest.raises(ServingError, match=r"--base: .* goes on a base model and is none"):
         serve(settings, print)
 
 

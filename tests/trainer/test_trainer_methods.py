@@ -129,6 +129,12 @@ def test_an_unsealed_base_and_a_low_rate_are_warned_about(tiny, spec_of):
     assert warnings_of(spec_of({"learningRate": "5e-6"}), tiny) == []
 
 
+def test_an_adapter_is_no_base_model(tmp_path):
+    (tmp_path / "pytorch_lora_weights.safetensors").touch()
+    with pytest.raises(TrainerError, match="holds what goes on a base model, and none itself"):
+        inspect_base("file:rex", tmp_path)
+
+
 def test_new_tokens_of_a_base_with_two_text_encoders_are_refused(tiny, spec_of):
     two = dataclasses.replace(
         tiny,

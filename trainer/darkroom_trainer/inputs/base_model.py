@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom_api.artifact import ArtifactKind, FileEntry, content_digest
+from darkroom_api.artifact import (
+    LEARNED_EMBEDDINGS,
+    LORA_WEIGHTS,
+    ArtifactKind,
+    FileEntry,
+    content_digest,
+)
 from darkroom_api.integrity import IntegrityError, hash_file, verify
 from darkroom_api.names import MANIFEST_FILE
 from darkroom_trainer.families.errors import UnusableBaseError
@@ -121,6 +127,7 @@ def inspect_base(uri: str, folder: Path) -> BaseModel:
 
 def _inspect(uri: str, folder: Path) -> BaseModel:
     _refuse_no_folder(folder)
+    _refuse_addition(folder)
     classes = find_components(folder)
     family, sizes = find_family(folder), read_sizes(folder)
     tensors = {component: _read_headers(folder, component) for component in family.weights}
@@ -154,6 +161,14 @@ def _refuse_no_folder(folder: Path) -> None:
         raise UnusableBaseError(
             f"{folder} is a single file",
             f"make a folder of it with: darkroom import {folder} NAME",
+        )
+
+
+def _refuse_addition(folder: Path) -> None:
+    if any((folder / name).exists() for name in (LORA_WEIGHTS, LEARNED_EMBEDDINGS)):
+        raise UnusableBaseError(
+            f"{folder} holds what goes on a base model, and none itself",
+            "name the base model that its README.md names",
         )
 
 
