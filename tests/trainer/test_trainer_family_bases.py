@@ -70,6 +70,8 @@ def test_a_refiner_and_an_encoder_of_another_model_are_refused(xl):
     assert "reads text states of width 16 and its text encoder writes 40" in refusal(xl)
     edit(unet, cross_attention_dim=40, addition_embed_type="image")
     assert "(addition_embed_type: image)" in refusal(xl)
+    edit(xl / "vae" / "config.json", latents_mean=[0.0] * 4)
+    assert "its vae scales every channel of its latents" in refusal(xl)
 
 
 def test_a_second_text_encoder_without_weights_or_vocabulary_is_refused(xl):

@@ -124,6 +124,15 @@ def refuse_other_channels(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> No
         )
 
 
+def refuse_other_scale(vae: Mapping[str, Any]) -> None:
+    """A VAE whose latents are scaled by more than one number; raises UnusableBaseError."""
+    if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
+        raise UnusableBaseError(
+            "its vae scales every channel of its latents (latents_mean, latents_std)",
+            "use a model whose VAE has a scaling_factor alone",
+        )
+
+
 def refuse_other_conditions(unet: Mapping[str, Any], known: Mapping[str, str | None]) -> None:
     """A UNet that wants more than its family gives it; raises UnusableBaseError."""
     for field in _CONDITIONS:

@@ -7,6 +7,7 @@ from darkroom_trainer.families.unet_configs import (
     refuse_other_channels,
     refuse_other_conditions,
     refuse_other_noise,
+    refuse_other_scale,
     refuse_other_width,
     text_config,
     token_limit,
@@ -20,6 +21,7 @@ def read_sizes(read: ReadConfig) -> Sizes:
     text, tokenizer = text_config(read, "text_encoder"), read("tokenizer/tokenizer_config.json")
     refuse_other_noise(read("scheduler/scheduler_config.json"))
     refuse_other_channels(unet, vae)
+    refuse_other_scale(vae)
     refuse_other_conditions(unet, {})
     refuse_other_width(unet, text.get("hidden_size"))
     return unet_sizes(unet, vae, token_limit(tokenizer, text))

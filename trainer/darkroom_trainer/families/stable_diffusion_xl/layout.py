@@ -8,6 +8,7 @@ from darkroom_trainer.families.unet_configs import (
     refuse_other_channels,
     refuse_other_conditions,
     refuse_other_noise,
+    refuse_other_scale,
     refuse_other_width,
     text_config,
     token_limit,
@@ -26,6 +27,7 @@ def read_sizes(read: ReadConfig) -> Sizes:
     texts = {encoder: text_config(read, encoder) for encoder in ENCODERS}
     refuse_other_noise(read("scheduler/scheduler_config.json"))
     refuse_other_channels(unet, vae)
+    refuse_other_scale(vae)
     refuse_other_conditions(unet, {"addition_embed_type": "text_time"})
     widths = [text.get("hidden_size") for text in texts.values()]
     if all(isinstance(width, int) for width in widths):
