@@ -185,6 +185,13 @@ SPEC_RULES: tuple[SpecRule, ...] = (
         holds=lambda spec: spec.scale.precision != "FP16" or spec.scale.gpus_per_worker > 0,
     ),
     SpecRule(
+        field="scale.zeroStage",
+        message="3 shards the base's weights, which this method does not train: set it to 2 or less",
+        # transformers' CLIP reads the shape of a weight that is then on another rank.
+        cel="self.training.method == 'Full' || self.scale.zeroStage < 3",
+        holds=lambda spec: spec.training.method == "Full" or spec.scale.zero_stage < 3,
+    ),
+    SpecRule(
         field="scale.offload",
         message="CPU offload needs sharded optimizer state: set zeroStage to 1, 2 or 3",
         cel="self.scale.offload != 'CPU' || self.scale.zeroStage >= 1",

@@ -119,6 +119,15 @@ CASES = (
         ({"gpusPerWorker": 0, "precision": "FP16"}, {"gpusPerWorker": 0}),
     ),
     (
+        "scale.zeroStage",
+        "",
+        (
+            {"scale": {"zeroStage": 3}},
+            {"scale": {"zeroStage": 2}, "training": {"method": "LoRA"}},
+        ),
+        ({"scale": {"zeroStage": 3}, "training": {"method": "LoRA"}},),
+    ),
+    (
         "scale.offload",
         "scale",
         ({"offload": "CPU", "zeroStage": 1}, {"offload": "None", "zeroStage": 0}),

@@ -55,7 +55,7 @@ NEAR_RULES = {
     "scale": {
         "gpusPerWorker": st.sampled_from([0, 1]),
         "precision": st.sampled_from(["FP16", "BF16", "FP32"]),
-        "zeroStage": st.sampled_from([0, 1]),
+        "zeroStage": st.sampled_from([0, 1, 3]),
         "offload": st.sampled_from(["None", "CPU"]),
     },
 }
