@@ -142,7 +142,10 @@ def test_new_tokens_of_a_base_with_two_text_encoders_are_refused(tiny, spec_of):
         pipeline="StableDiffusionXLPipeline",
     )
     found = refusal(two, spec_of(INVERSION, NEW_TOKEN))
-    assert found.startswith("spec.training.method: Stable Diffusion XL has not one CLIP text")
+    assert found == (
+        "spec.training.method: new tokens go into one CLIP text encoder, and Stable Diffusion XL has 2"
+        " of them; use method: LoRA without newTokens"
+    )
 
 
 def plan_of(job, tiny, tiny_photos):

@@ -48,12 +48,13 @@ def refuse_impossible(spec: PersonalizationJobSpec, base: BaseModel) -> None:
                 f"there are none for {base.family.title}",
                 "set it to false",
             )
-    if spec.training.added_tokens is not None and len(list(_widths(base))) != 1:
+    encoders = len(list(_widths(base)))
+    if spec.training.added_tokens is not None and encoders != 1:
         raise _refusal(
             "spec.training.newTokens"
             if spec.training.method is Method.LORA
             else "spec.training.method",
-            f"{base.family.title} has not one CLIP text encoder, which new tokens are for",
+            f"new tokens go into one CLIP text encoder, and {base.family.title} has {encoders} of them",
             "use method: LoRA without newTokens",
         )
 
