@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-PARTS: Final = 12
+PARTS: Final = 16
 """Parts of the exhaustive tests: each adds a few minutes to a run."""
 
 MARK: Final = "exhaustive"
