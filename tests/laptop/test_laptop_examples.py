@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from openai import OpenAI
 from PIL import Image
 
@@ -169,6 +170,50 @@ def test_real_photographs_become_a_model_that_plain_diffusers_loads(tmp_path, jo
     assert pipeline.unet.config.sample_size == 16
     assert (folder / "README.md").exists()
     assert (folder / "contact-sheet.png").exists()
+
+
+def few_steps(folder):
+    """Example 03 with few steps: an adapter that has learnt little, and is one."""
+    job = yaml.safe_load((EXAMPLES / "03-lora.yaml").read_text())
+    job["spec"]["training"] |= {"maxSteps": 20}
+    job["spec"]["checkpoint"] |= {"everySteps": 10}
+    (folder / "job.yaml").write_text(json.dumps(job))
+    return folder / "job.yaml"
+
+
+def test_an_adapter_is_served_as_plain_diffusers_draws_it(tmp_path):
+    events = train(tmp_path, few_steps(tmp_path))
+    plan = events[0]
+    assert (plan["method"], plan["class_images"]) == ("LoRA", 0)
+    folder = Path(events[-1]["folder"])
+    weights = {path.name: path.stat().st_size for path in folder.glob("**/*.safetensors")}
+    assert set(weights) == {"pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors"}
+    assert max(weights.values()) < 1_000_000
+
+    prompt = "a photo of sks dog"
+    with serving(tmp_path) as url:
+        arguments = ("--model", "mascot-lora", "--seed", 3, "--steps", 4, "--guidance-scale", 2)
+        drawn = tmp_path / "dog.png"
+        done = darkroom(tmp_path, "generate", prompt, "--output", drawn, *arguments, "--url", url)
+        assert done.returncode == 0, done.stderr
+    served = np.asarray(Image.open(drawn), dtype=np.int32)
+
+    pictures = []
+    for name in (None, *weights):
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            CHECKOUT / "miniature" / "base", use_safetensors=True
+        )
+        if name is not None:
+            pipeline.load_lora_weights(folder, weight_name=name)
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        generator = torch.Generator().manual_seed(3)
+        (picture,) = pipeline(
+            prompt, num_inference_steps=4, guidance_scale=2.0, generator=generator
+        ).images
+        pictures.append(np.asarray(picture, dtype=np.int32))
+    base, *adapted = pictures
+    assert all(np.abs(picture - served).max() <= 2 for picture in adapted)
+    assert np.abs(base - served).max() > 10
 
 
 @pytest.fixture

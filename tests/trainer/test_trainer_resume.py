@@ -73,13 +73,16 @@ def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos):
     """Builds one task of the worker script."""
     class_images = tmp_path_factory.mktemp("class-images")
 
-    def build(root, name, workers, stage, precision, offload="None", **more):
+    def build(root, name, workers, stage, precision, offload="None", method=None, **more):
         scale = {"workers": workers, "zeroStage": stage, "precision": precision}
+        training = {"maxSteps": STEPS, "gradientAccumulationSteps": 2, "horizontalFlip": True}
+        changed = dict(method or {})
         job = make_job(
             root,
-            training={"maxSteps": STEPS, "gradientAccumulationSteps": 2, "horizontalFlip": True},
+            training=training | changed.pop("training", {}),
             scale=scale | {"offload": offload},
             validation=GRID,
+            **changed,
         )
         return {
             "name": name,
@@ -152,6 +155,76 @@ def test_every_zero_stage_and_precision_resumes_to_the_same_bytes(
             assert mean_difference(unets[0], unet) < tolerance
             rounded = {name: tensor.bfloat16().float() for name, tensor in unet.items()}
             assert mean_difference(rounded, unet) > 0, "these are not the 32-bit masters"
+
+
+TEACHER = {"priorPreservation": {"mode": "FrozenTeacher"}}
+LORA = {"training": {"method": "LoRA", "learningRate": "1e-2", "lora": {"rank": 4}}}
+INVERSION = {
+    "subject": {"identifier": "<sks>"},
+    "training": {
+        "method": "TextualInversion",
+        "learningRate": "1e-2",
+        "trainTextEncoder": False,
+        "newTokens": {"vectors": 2},
+    },
+}
+PIVOTAL = LORA | {
+    "subject": {"identifier": "<sks>"},
+    "training": LORA["training"]
+    | {"newTokens": {"learningRate": "5e-2"}, "gradientCheckpointing": True},
+}
+METHODS = {
+    "lora-0": (LORA, 0, "FP32"),
+    "lora-2": (LORA, 2, "FP32"),
+    "lora-teacher-2": (LORA | TEACHER, 2, "BF16"),
+    "lora-teacher-1": (LORA | TEACHER, 1, "FP32"),
+    "inversion-0": (INVERSION, 0, "FP32"),
+    "inversion-2": (INVERSION, 2, "BF16"),
+    "pivotal-2": (PIVOTAL, 2, "FP32"),
+    "pivotal-teacher-0": (PIVOTAL | TEACHER, 0, "FP32"),
+}
+"""A method and its prior, ZeRO stage, precision."""
+SHORT_METHODS = ("lora-teacher-2", "inversion-0", "pivotal-2")
+
+
+@pytest.mark.parametrize(
+    ("workers", "cases"),
+    [
+        pytest.param(2, SHORT_METHODS, id="2-short"),
+        pytest.param(1, tuple(METHODS), id="1-whole", marks=pytest.mark.exhaustive),
+        pytest.param(2, tuple(METHODS), id="2-whole", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_every_method_resumes_to_the_same_bytes_and_saves_only_what_it_trains(
+    tmp_path, run_ranks, entry_of, tiny_base, workers, cases
+):
+    methods = {name: METHODS[name] for name in cases}
+    wholes = {
+        name: entry_of(tmp_path / name, name, workers, stage, precision, method=method)
+        for name, (method, stage, precision) in methods.items()
+    }
+    undisturbed, code, errors = run_ranks(tmp_path / "whole.json", list(wholes.values()), workers)
+    assert code == 0, errors
+
+    resumed = []
+    for name, (method, stage, precision) in methods.items():
+        root = tmp_path / f"resumed-{name}"
+        keep_first_checkpoint(Path(wholes[name]["root"]), root)
+        resumed.append(entry_of(root, name, workers, stage, precision, method=method))
+    continued, code, errors = run_ranks(tmp_path / "resumed.json", resumed, workers)
+    assert code == 0, errors
+    assert set(undisturbed) == set(cases)
+    assert continued == undisturbed
+    assert len(set(undisturbed.values())) > len(cases) / 2, "what differs must matter"
+
+    of_base = sum(path.stat().st_size for path in tiny_base.rglob("*.safetensors"))
+    for entry in wholes.values():
+        root = Path(entry["root"])
+        (model,) = (root / "models" / "default" / "tiny").glob("[0-9a-f]" * 64)
+        last = root / "run" / "checkpoints" / f"step-{STEPS:08d}"
+        for folder, share in ((model, 0.3), (last, 1.5)):
+            weights = [*folder.rglob("*.safetensors"), *folder.rglob("*.pt")]
+            assert 0 < sum(path.stat().st_size for path in weights) < share * of_base
 
 
 def test_workers_that_are_started_again_continue_and_publish_the_same_bytes(
