@@ -28,6 +28,7 @@ def open_streams() -> None:
 def quiet_libraries() -> None:
     """Before they are imported, and for processes below this one: their remarks and bars would tear ours."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 

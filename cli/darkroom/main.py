@@ -20,6 +20,7 @@ from darkroom.commands import (
     demo,
     describe,
     doctor,
+    evaluate,
     generate,
     import_,
     init,
@@ -104,6 +105,7 @@ app.command(epilog=control.CANCEL_EXAMPLES)(control.cancel)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
 app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=classify.EXAMPLES)(classify.classify)
+app.command(epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.add_typer(models.app)
 app.command(epilog=demo.EXAMPLES)(demo.demo)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)

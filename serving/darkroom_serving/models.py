@@ -79,6 +79,12 @@ class ModelCatalogue:
             "model_not_found",
         )
 
+    def at(self, folder: Path) -> ServedModel:
+        """The model of a folder, which need not be in the registry; raises ApiError as `find`."""
+        with refusing(str(folder)):
+            manifest = read_manifest(folder)
+            return self._on_its_base(_drawable(manifest.name, folder, manifest))
+
     def _on_its_base(self, model: ServedModel) -> ServedModel:
         if model.goes_on is None:
             return model
@@ -106,6 +112,11 @@ def _described(model_id: str, folder: Path) -> ServedModel:
         raise IntegrityError(
             folder, f"{MANIFEST_FILE} is of another version than the folder's name"
         )
+    return _drawable(model_id, folder, manifest)
+
+
+def _drawable(model_id: str, folder: Path, manifest: ModelManifest) -> ServedModel:
+    """A model of a kind that can draw; raises IntegrityError."""
     if manifest.kind not in (*WHOLE, *ADDITIONS):
         raise IntegrityError(folder, f"{MANIFEST_FILE} says {manifest.kind}, which can't draw")
     if manifest.kind in ADDITIONS and manifest.base is None:

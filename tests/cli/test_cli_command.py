@@ -44,6 +44,7 @@ def test_all_commands_are_there():
         "serve",
         "generate",
         "classify",
+        "evaluate",
         "models",
         "demo",
         "doctor",
