@@ -6,11 +6,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.training_utils import _collate_lora_metadata
-from diffusers.utils import convert_state_dict_to_diffusers
-from peft import LoraConfig
-from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
 
 from darkroom_api.artifact import (
     LEARNED_EMBEDDINGS,
@@ -26,9 +21,10 @@ from darkroom_serving.engine import DrawRequest, OneByOneEngine
 from darkroom_serving.errors import ApiError
 from darkroom_serving.models import ModelCatalogue, ModelStore
 from darkroom_serving.samplers import Sampler
+from darkroom_testing.tiny_additions import write_adapter, write_embeddings
 
 STEPS = 3
-VECTORS = {"<sks>": 3}
+VECTORS = 3
 PROMPT = "a <sks> dog"
 
 
@@ -38,34 +34,14 @@ def pipeline_of(folder):
     return pipeline
 
 
-def write_adapter(base, folder):
-    """An adapter of UNet and text encoder with a scale of its own, as diffusers writes it."""
-    pipeline = pipeline_of(base)
-    layers = {}
-    for part, targets in (("unet", ["to_q", "to_v"]), ("text_encoder", ["q_proj", "v_proj"])):
-        model = getattr(pipeline, part)
-        torch.manual_seed(1)
-        model.add_adapter(
-            LoraConfig(r=2, lora_alpha=6, target_modules=targets, init_lora_weights=False)
-        )
-        layers[part] = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
-    metadata = _collate_lora_metadata({name: getattr(pipeline, name) for name in layers})
-    StableDiffusionPipeline.save_lora_weights(
-        folder, **{f"{name}_lora_layers": own for name, own in layers.items()}, **metadata
-    )
-
-
-def write_embeddings(base, folder):
-    """Three embeddings of one word."""
-    width = 16
-    values = torch.randn(VECTORS["<sks>"], width, generator=torch.Generator().manual_seed(2))
-    save_file({"<sks>": values}, folder / LEARNED_EMBEDDINGS)
+def write_vectors(base, folder):
+    write_embeddings(folder, "<sks>", VECTORS)
 
 
 CONTENTS = {
     "adapter": (write_adapter,),
-    "embeddings": (write_embeddings,),
-    "both": (write_adapter, write_embeddings),
+    "embeddings": (write_vectors,),
+    "both": (write_adapter, write_vectors),
 }
 
 

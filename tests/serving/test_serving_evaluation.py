@@ -9,12 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from darkroom_api.artifact import (
-    LEARNED_EMBEDDINGS,
     Addition,
     ArtifactKind,
     BaseReference,
@@ -23,6 +20,7 @@ from darkroom_api.artifact import (
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import publish, staging_folder
+from darkroom_serving.bases import ADDITIONS
 from darkroom_serving.errors import ApiError
 from darkroom_serving.evaluation.errors import EvaluationError
 from darkroom_serving.evaluation.preparation import EvaluationRequest, prepare
@@ -31,6 +29,7 @@ from darkroom_serving.generation import Studio
 from darkroom_serving.models import ModelCatalogue
 from darkroom_serving.settings import Limits
 from darkroom_serving.wire import ImagesRequest
+from darkroom_testing.tiny_additions import write_adapter, write_embeddings
 from darkroom_testing.tiny_encoders import write_clip, write_dino
 
 PROMPTS = ("a <sks> dog at sea", "a red <sks> dog", "<sks> in a box")
@@ -56,19 +55,21 @@ def registry(tmp_path):
 
 @pytest.fixture
 def publish_rex(registry, serving_base, seal_folder):
-    """Publishes a subject: the base's own weights, or new tokens that go on the base."""
+    """Publishes a subject: the base's own weights, or what goes on the base."""
 
-    def build(*, whole=True, images="builtin:mascot", **other):
+    def build(kind=ArtifactKind.SUBJECT_MODEL, images="builtin:mascot"):
         partial = staging_folder(registry, "default", "rex")
-        if whole:
+        if kind is ArtifactKind.SUBJECT_MODEL:
             shutil.copytree(serving_base, partial, ignore=shutil.ignore_patterns("manifest.json"))
         else:
             partial.mkdir()
-            values = torch.randn(2, 16, generator=torch.Generator().manual_seed(2))
-            save_file({"<sks>": values}, partial / LEARNED_EMBEDDINGS)
+        if kind is ArtifactKind.ADAPTER:
+            write_adapter(serving_base, partial)
+        if kind is ArtifactKind.EMBEDDINGS:
+            write_embeddings(partial, "<sks>", vectors=2)
         subject = {"kind": "Animal", "identifier": "<sks>", "classNoun": "dog"}
         training = Training(
-            spec={"subject": subject | {"images": {"uri": images}}} | other,
+            spec={"subject": subject | {"images": {"uri": images}}},
             instance_prompt="a photo of <sks> dog",
             class_prompt="a photo of a dog",
             steps=4,
@@ -79,11 +80,11 @@ def publish_rex(registry, serving_base, seal_folder):
         digest = read_manifest(serving_base).digest
         seal_folder(
             partial,
-            ArtifactKind.SUBJECT_MODEL if whole else ArtifactKind.EMBEDDINGS,
+            kind,
             "rex",
             training=training,
             base=BaseReference(uri="builtin:miniature", digest=digest),
-            adds=None if whole else Addition(trigger="<sks>", vectors=2),
+            adds=None if kind is ArtifactKind.SUBJECT_MODEL else Addition(trigger="<sks>"),
         )
         return publish(partial, registry)
 
@@ -133,29 +134,29 @@ def served(registry, base, prompt, seed):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(image.b64_json))))
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["whole", "token-embeddings"])
+@pytest.mark.parametrize("kind", [ArtifactKind.SUBJECT_MODEL, *ADDITIONS], ids=str)
 def test_what_is_measured_is_what_the_server_draws(
-    publish_rex, request_for, registry, serving_base, whole
+    publish_rex, request_for, registry, serving_base, kind
 ):
-    entry = publish_rex(whole=whole)
+    entry = publish_rex(kind)
     done = evaluated(request_for())
     for scores in done.evaluation.prompts:
         for seed, picture in zip(scores.seeds, drawn(done)[scores.prompt], strict=True):
             assert np.array_equal(served(registry, serving_base, scores.prompt, seed), picture)
     model = done.evaluation.model
-    base = None if whole else read_manifest(serving_base).digest
+    base = read_manifest(serving_base).digest if kind in ADDITIONS else None
     assert (model.id, model.digest, model.base_digest) == ("rex", entry.digest, base)
 
 
 def test_new_tokens_change_the_pictures_of_prompts_with_them_alone(
     publish_rex, request_for, tmp_path
 ):
-    publish_rex(whole=True)
+    publish_rex()
     plain = evaluated(request_for())
     shutil.rmtree(tmp_path / "models")
-    publish_rex(whole=False)
+    publish_rex(ArtifactKind.EMBEDDINGS)
     added = evaluated(request_for())
-    assert all((drawn(plain)[prompt] != drawn(added)[prompt]).any() for prompt in PROMPTS[:1])
+    assert all((drawn(plain)[prompt] != drawn(added)[prompt]).any() for prompt in PROMPTS)
     for ours, theirs in zip(plain.class_pictures, added.class_pictures, strict=True):
         assert ours.tobytes() == theirs.tobytes()
 
