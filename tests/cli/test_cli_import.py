@@ -59,8 +59,7 @@ def test_what_can_not_be_imported_is_one_line(source, tmp_path, darkroom):
     result = darkroom("import", source, "mini", "--output", tmp_path / "bases")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"{source}: {source} has no unet/config.json; use a complete model in"
-        " diffusers' layout\n"
+        f"{source}: {source} has no unet/config.json; use a complete model in diffusers' layout\n"
     )
     result = darkroom("import", source, "mini", "--config-from", "builtin:maxiature")
     assert result.stderr.startswith("--config-from: builtin:maxiature is unknown; there are")
