@@ -12,8 +12,9 @@ TIER ?= api
 # $KUBECONFIG) or none. What a machine can't run is skipped with the reason: tests/harness/README.md.
 CLUSTER ?= local
 # What needs neither Ray nor a cluster runs beside each other, a file's tests one after another; then the rest by itself.
-QUICK := -m "not slow and not cluster" --numprocesses=auto --dist=loadfile
-REST := -m "slow or cluster" --cluster=$(CLUSTER)
+# Beside each other, each has one thread: more would wait for the cores that the others have.
+QUICK := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not cluster" --numprocesses=auto --dist=loadfile
+REST := $(BIN)/python -m pytest -m "slow or cluster" --cluster=$(CLUSTER)
 # Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
@@ -34,15 +35,15 @@ demo: setup ## Train a subject, serve it, draw it: writes demo/contact-sheet.png
 	$(BIN)/darkroom demo
 
 test: setup ## Run every test; the exhaustive ones take turns (CLUSTER=existing: on your cluster, none: without)
-	$(BIN)/python -m pytest $(QUICK)
-	$(BIN)/python -m pytest $(REST)
+	$(QUICK)
+	$(REST)
 
 quick: setup ## Run what needs neither Ray nor a cluster
-	$(BIN)/python -m pytest $(QUICK) --exhaustive=none
+	$(QUICK) --exhaustive=none
 
 test-exhaustive: setup ## Run every test and all that is exhaustive
-	$(BIN)/python -m pytest $(QUICK) --exhaustive=all
-	$(BIN)/python -m pytest $(REST) --exhaustive=all
+	$(QUICK) --exhaustive=all
+	$(REST) --exhaustive=all
 
 check: setup ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check

@@ -89,8 +89,8 @@ def test_while_the_base_model_loads_a_client_is_told_to_come_back(
     monkeypatch, tmp_path, serving_base, classifier
 ):
     goes_on = threading.Event()
-    load = generation.load_model
-    monkeypatch.setattr(generation, "load_model", lambda *a: goes_on.wait() and load(*a))
+    load = generation.load_served
+    monkeypatch.setattr(generation, "load_served", lambda *a: goes_on.wait() and load(*a))
     server = Server(tmp_path, serving_base, classifier)
     for answer in (server.ask("GET", "/readyz"), server.ask("POST", IMAGES, json=QUICK)):
         assert error_of(answer, 503)["code"] == "loading"

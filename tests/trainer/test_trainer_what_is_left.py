@@ -171,14 +171,18 @@ def test_a_style_that_was_trained_as_a_thing_is_another_training(
     assert planned(make_job(tmp_path, name="thing", subject={"kind": "Object"})).resumed_from == 2
 
 
+def decimals_in(schema, path=()):
+    """Where a schema has decimal numbers, as paths."""
+    for name, field in schema.get("properties", {}).items():
+        if field.get("pattern") == DECIMAL_PATTERN:
+            yield ".".join((*path, name))
+        yield from decimals_in(field, (*path, name))
+
+
 def test_every_decimal_number_that_fixes_a_training_is_compared_as_a_number(make_job, tmp_path):
-    spec = job_schema()["properties"]["spec"]["properties"]
-    decimals = {
-        f"{section}.{name}"
-        for section, schema in spec.items()
-        for name, field in schema.get("properties", {}).items()
-        if field.get("pattern") == DECIMAL_PATTERN
-    }
+    decimals = set(decimals_in(job_schema()["properties"]["spec"]))
     given = {"maxGradNorm": "2", "noiseOffset": "0.1", "snrGamma": "5"}
-    job = make_job(tmp_path, training=given | {"textEncoderLearningRate": "1e-4"})
+    given |= {"textEncoderLearningRate": "1e-4", "newTokens": {"learningRate": "5e-3"}}
+    subject = {"identifier": "<sks>"}
+    job = make_job(tmp_path, subject=subject, training=given | {"method": "LoRA"})
     assert decimals & checkpoint.numerics(job.spec).keys() == set(checkpoint.DECIMALS)
