@@ -4,11 +4,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn
 
 LOG_COLUMNS: Final = 120
 """Width of tables where there is no terminal."""
@@ -53,6 +55,26 @@ def rich_console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_COLUMNS)
+
+
+@contextmanager
+def progress_bar(
+    total: int, count: "type[ProgressColumn]", *, quiet: bool
+) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, with a column that counts what is done; yields what advances it."""
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+    console = rich_console()
+    with Progress(
+        BarColumn(),
+        count(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.advance(task, done)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 
 from darkroom_api.artifact import (
     LEARNED_EMBEDDINGS,
@@ -21,17 +20,12 @@ from darkroom_serving.engine import DrawRequest, OneByOneEngine
 from darkroom_serving.errors import ApiError
 from darkroom_serving.models import ModelCatalogue, ModelStore
 from darkroom_serving.samplers import Sampler
+from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_additions import write_adapter, write_embeddings
 
 STEPS = 3
 VECTORS = 3
 PROMPT = "a <sks> dog"
-
-
-def pipeline_of(folder):
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def write_vectors(base, folder):
@@ -93,7 +87,7 @@ def drawn_by_us(loaded):
 
 
 def drawn_by_diffusers(base, folder):
-    pipeline = pipeline_of(base)
+    pipeline = plain_pipeline(base)
     if (folder / LEARNED_EMBEDDINGS).exists():
         pipeline.load_textual_inversion(folder)
     if (folder / LORA_WEIGHTS).exists():

@@ -14,6 +14,7 @@ from darkroom_serving.guidance import guided
 from darkroom_serving.loading import load_model
 from darkroom_serving.samplers import SPECS, Sampler, build_scheduler
 from darkroom_serving.wire import MAX_SEED, ImagesRequest
+from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 
 
@@ -25,25 +26,15 @@ def loaded(serving_base):
 
 @pytest.fixture(scope="module")
 def pipeline(serving_base):
-    from diffusers import StableDiffusionPipeline
-
-    made = StableDiffusionPipeline.from_pretrained(
-        serving_base, use_safetensors=True, local_files_only=True
-    )
-    made.set_progress_bar_config(disable=True)
-    return made
+    return plain_pipeline(serving_base)
 
 
 @pytest.fixture(scope="module")
 def xl(tmp_path_factory):
     """A tiny Stable Diffusion XL, as we load it and as diffusers does."""
-    from diffusers import StableDiffusionXLPipeline
-
     folder = tmp_path_factory.mktemp("xl") / "xl"
     write_stable_diffusion_xl(folder, seed=0)
-    made = StableDiffusionXLPipeline.from_pretrained(folder, use_safetensors=True)
-    made.set_progress_bar_config(disable=True)
-    return load_model(folder, torch.device("cpu")), made
+    return load_model(folder, torch.device("cpu")), plain_pipeline(folder)
 
 
 def request_of(**changes):
@@ -136,13 +127,9 @@ def test_the_pictures_of_stable_diffusion_xl_are_those_of_its_pipeline(xl, negat
 @pytest.fixture(scope="module")
 def z_image(tmp_path_factory):
     """A tiny Z-Image, as we load it and as diffusers does."""
-    from diffusers import ZImagePipeline
-
     folder = tmp_path_factory.mktemp("z-image") / "z-image"
     write_z_image(folder, seed=0)
-    made = ZImagePipeline.from_pretrained(folder, use_safetensors=True)
-    made.set_progress_bar_config(disable=True)
-    return load_whole(folder, torch.device("cpu")), made
+    return load_whole(folder, torch.device("cpu")), plain_pipeline(folder)
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])

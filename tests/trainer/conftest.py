@@ -102,3 +102,14 @@ def make_job(tiny_base, tiny_photos):
         return PersonalizationJob.model_validate_json(json.dumps(job))
 
     return build
+
+
+@pytest.fixture
+def one_thread():
+    """Threads cost more than layers of tiny models do."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -4,11 +4,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from darkroom_api.artifact import KOHYA_WEIGHTS, LEARNED_EMBEDDINGS, LORA_WEIGHTS
+from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 from darkroom_trainer.output.additions import addition_of, write_addition
 from darkroom_trainer.training.adapters import without_adapters
@@ -40,21 +40,13 @@ METHODS = {
     | {"training": {"method": "LoRA", "lora": {"rank": 2}, "newTokens": {"vectors": 2}}},
 }
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FAMILIES = {
     "StableDiffusionXLPipeline": (write_stable_diffusion_xl, True),
     "ZImagePipeline": (write_z_image, False),
 }
 """How a tiny model of another family is written, and whether its text encoders can be trained."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads cost more than such small layers do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=METHODS)
@@ -139,12 +131,6 @@ def published(spec, module, folder, dtype=torch.float32):
     weights = {name: tensor.detach() for name, tensor in trained(module).items()}
     write_addition(folder, spec, split_state(weights), dtype)
     return folder
-
-
-def plain_pipeline(folder):
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def draw(pipeline, **prompt):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import find
+from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 from darkroom_trainer.driver.base_check import class_warnings
 from darkroom_trainer.families.layout import known_families
@@ -27,7 +28,7 @@ from darkroom_trainer.training.loss import dreambooth_loss
 from darkroom_trainer.training.models import load_base, trainable_denoiser
 from darkroom_trainer.training.sampling import draw_latents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 CPU = torch.device("cpu")
 WORKER = Path(__file__).with_name("loss_worker.py")
@@ -51,15 +52,6 @@ def bases(tmp_path_factory, write_base):
     write_stable_diffusion_xl(folder / "xl", seed=0)
     write_z_image(folder / "z-image", seed=0)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Threads cost more than such small layers do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 FAMILIES = {"zero-terminal": True, "xl": True, "z-image": False}
@@ -210,8 +202,8 @@ def drawn_by_us(base, noise):
 
 def drawn_by_diffusers(folder, noise):
     family = known_families()[json.loads((folder / "model_index.json").read_text())["_class_name"]]
-    pipeline = getattr(diffusers, family.pipeline).from_pretrained(folder, use_safetensors=True)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = plain_pipeline(folder)
+    assert type(pipeline).__name__ == family.pipeline
     if family.sampler == "DDIM":
         pipeline.scheduler = diffusers.DDIMScheduler.from_config(
             pipeline.scheduler.config, clip_sample=False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from darkroom.console import complain, print_json, print_table, quiet_libraries, rich_console, say
+from darkroom.console import complain, print_json, print_table, progress_bar, quiet_libraries, say
 from darkroom.errors import CommandError
 from darkroom.files import explained
 from darkroom.options import JsonOption, RegistryOption, examples
@@ -155,28 +155,19 @@ def _plan(prepared: "Prepared") -> str:
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, and after the first picture a line that says how long it will take."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn
 
-    console = rich_console()
     started_s = time.monotonic()
-    with Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("", total=total)
+    with progress_bar(total, MofNCompleteColumn, quiet=quiet) as advance:
         count = 0
 
         def drawn() -> None:
             nonlocal count
             count += 1
-            bar.advance(task)
+            advance(1)
             if count == 1 and not quiet:
                 seconds = time.monotonic() - started_s
-                console.print(f"a picture takes {seconds:.1f} s: about {_long(seconds * total)}")
+                say(f"a picture takes {seconds:.1f} s: about {_long(seconds * total)}")
 
         yield drawn
 

@@ -1,13 +1,11 @@
 """`darkroom import`: a base model or a classifier from elsewhere, into a sealed folder."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from darkroom.console import complain, print_json, quiet_libraries, rich_console, say
+from darkroom.console import complain, print_json, progress_bar, quiet_libraries, say
 from darkroom.errors import CommandError
 from darkroom.options import JsonOption, examples
 
@@ -64,7 +62,9 @@ def import_model(
         if as_json:
             print_json(_plan_json(plan))
         return
-    with _progress(plan.source.size_bytes, quiet=as_json) as report:
+    from rich.progress import DownloadColumn
+
+    with progress_bar(plan.source.size_bytes, DownloadColumn, quiet=as_json) as report:
         done = run_import(plan, report)
     for warning in done.warnings:
         complain(f"warning: {warning}")
@@ -103,24 +103,6 @@ def _plan_json(plan: "ImportPlan") -> dict[str, object]:
         "license": plan.source.license.declared,
         "folder": str(plan.target),
     }
-
-
-@contextmanager
-def _progress(total_bytes: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar of what is written, on a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
-    console = rich_console()
-    with Progress(
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    ) as bar:
-        task = bar.add_task("", total=total_bytes)
-        yield lambda written: bar.advance(task, written)
 
 
 def _tell(done: "Imported") -> None:

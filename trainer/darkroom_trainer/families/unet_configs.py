@@ -40,7 +40,27 @@ ACTIVATION_TENSORS: Final = 600
 level; fits Stable Diffusion 1.5 at 512 pixels (1.5 GB an image in 16 bits) without recomputation."""
 
 
-def unet_sizes(unet: Mapping[str, Any], vae: Mapping[str, Any], max_tokens: int) -> Sizes:
+def read_unet_sizes(
+    read: ReadConfig, encoders: Mapping[str, str], conditions: Mapping[str, str]
+) -> Sizes:
+    """Checks the configurations of a UNet, its VAE, its scheduler and its CLIP text encoders.
+
+    `encoders` has the tokenizer of each text encoder, whose states the UNet reads side by side;
+    `conditions` what the UNet may want beside them, by its fields. Raises UnusableBaseError.
+    """
+    unet, vae = read("unet/config.json"), read("vae/config.json")
+    texts = [text_config(read, encoder) for encoder in encoders]
+    tokenizers = [read(f"{tokenizer}/tokenizer_config.json") for tokenizer in encoders.values()]
+    _refuse_other_noise(read("scheduler/scheduler_config.json"))
+    _refuse_other_channels(unet, vae)
+    _refuse_other_scale(vae)
+    _refuse_other_conditions(unet, conditions)
+    _refuse_other_width(unet, [text.get("hidden_size") for text in texts])
+    limits = map(_token_limit, tokenizers, texts)
+    return _unet_sizes(unet, vae, min(limits))
+
+
+def _unet_sizes(unet: Mapping[str, Any], vae: Mapping[str, Any], max_tokens: int) -> Sizes:
     """The sizes of a UNet and its VAE; raises UnusableBaseError."""
     try:
         scale = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -76,7 +96,7 @@ def latent_side(unet: Mapping[str, Any], vae: Mapping[str, Any], scale: int) -> 
     return DEFAULT_LATENT_SIDE
 
 
-def token_limit(tokenizer: Mapping[str, Any], text: Mapping[str, Any]) -> int:
+def _token_limit(tokenizer: Mapping[str, Any], text: Mapping[str, Any]) -> int:
     """Longest prompt: the text encoder's, unless the tokenizer has a smaller one."""
     positions = int(text.get("max_position_embeddings", CLIP_TOKENS))
     limit = tokenizer.get("model_max_length")
@@ -85,7 +105,7 @@ def token_limit(tokenizer: Mapping[str, Any], text: Mapping[str, Any]) -> int:
     return int(limit) if known and limit is not None else positions
 
 
-def refuse_other_noise(scheduler: Mapping[str, Any]) -> None:
+def _refuse_other_noise(scheduler: Mapping[str, Any]) -> None:
     """Training needs betas and a known prediction; raises UnusableBaseError without them."""
     name = scheduler.get("_class_name", "of no class")
     predicts = scheduler.get("prediction_type", PREDICTION_TYPES[0])
@@ -111,7 +131,7 @@ def refuse_other_noise(scheduler: Mapping[str, Any]) -> None:
         )
 
 
-def refuse_other_channels(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
+def _refuse_other_channels(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
     """A UNet that takes or gives something else than the VAE's latents; raises UnusableBaseError."""
     latents = vae.get("latent_channels", 4)
     takes, gives = unet.get("in_channels", 4), unet.get("out_channels", 4)
@@ -124,7 +144,7 @@ def refuse_other_channels(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> No
         )
 
 
-def refuse_other_scale(vae: Mapping[str, Any]) -> None:
+def _refuse_other_scale(vae: Mapping[str, Any]) -> None:
     """A VAE whose latents are scaled by more than one number; raises UnusableBaseError."""
     if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
         raise UnusableBaseError(
@@ -133,7 +153,7 @@ def refuse_other_scale(vae: Mapping[str, Any]) -> None:
         )
 
 
-def refuse_other_conditions(unet: Mapping[str, Any], known: Mapping[str, str | None]) -> None:
+def _refuse_other_conditions(unet: Mapping[str, Any], known: Mapping[str, str | None]) -> None:
     """A UNet that wants more than its family gives it; raises UnusableBaseError."""
     for field in _CONDITIONS:
         if unet.get(field) != known.get(field):
@@ -143,10 +163,13 @@ def refuse_other_conditions(unet: Mapping[str, Any], known: Mapping[str, str | N
             )
 
 
-def refuse_other_width(unet: Mapping[str, Any], width: object) -> None:
-    """A UNet that reads text states of another width; raises UnusableBaseError."""
+def _refuse_other_width(unet: Mapping[str, Any], widths: list[Any]) -> None:
+    """A UNet that reads text states of another width than those of the text encoders together have."""
     states = unet.get("cross_attention_dim")
-    if isinstance(states, int) and isinstance(width, int) and states != width:
+    if not all(isinstance(number, int) for number in (states, *widths)):
+        return
+    width = sum(widths)
+    if states != width:
         raise UnusableBaseError(
             f"its unet reads text states of width {states} and its text encoder writes {width}",
             "use a unet and a text encoder of one model",

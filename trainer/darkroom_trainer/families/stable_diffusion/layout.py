@@ -3,28 +3,14 @@
 from typing import Final
 
 from darkroom_trainer.families.layout import FamilyLayout, ReadConfig, Sizes
-from darkroom_trainer.families.unet_configs import (
-    refuse_other_channels,
-    refuse_other_conditions,
-    refuse_other_noise,
-    refuse_other_scale,
-    refuse_other_width,
-    text_config,
-    token_limit,
-    unet_sizes,
-)
+from darkroom_trainer.families.unet_configs import read_unet_sizes
+
+ENCODERS: Final = {"text_encoder": "tokenizer"}
 
 
 def read_sizes(read: ReadConfig) -> Sizes:
     """As `FamilyLayout.read_sizes`."""
-    unet, vae = read("unet/config.json"), read("vae/config.json")
-    text, tokenizer = text_config(read, "text_encoder"), read("tokenizer/tokenizer_config.json")
-    refuse_other_noise(read("scheduler/scheduler_config.json"))
-    refuse_other_channels(unet, vae)
-    refuse_other_scale(vae)
-    refuse_other_conditions(unet, {})
-    refuse_other_width(unet, text.get("hidden_size"))
-    return unet_sizes(unet, vae, token_limit(tokenizer, text))
+    return read_unet_sizes(read, ENCODERS, {})
 
 
 LAYOUT: Final = FamilyLayout(
@@ -34,7 +20,7 @@ LAYOUT: Final = FamilyLayout(
     tag="stable-diffusion",
     denoiser="unet",
     denoiser_title="UNet",
-    encoders={"text_encoder": "tokenizer"},
+    encoders=ENCODERS,
     trains_text_encoders=True,
     required={
         "unet": "UNet2DConditionModel",

@@ -4,16 +4,7 @@ from typing import Final
 
 from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.families.layout import FamilyLayout, ReadConfig, Sizes
-from darkroom_trainer.families.unet_configs import (
-    refuse_other_channels,
-    refuse_other_conditions,
-    refuse_other_noise,
-    refuse_other_scale,
-    refuse_other_width,
-    text_config,
-    token_limit,
-    unet_sizes,
-)
+from darkroom_trainer.families.unet_configs import read_unet_sizes, text_config
 
 TIME_IDS: Final = 6
 """Numbers of the size condition: original size, upper left corner of the crop, target size."""
@@ -23,21 +14,9 @@ ENCODERS: Final = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
 def read_sizes(read: ReadConfig) -> Sizes:
     """As `FamilyLayout.read_sizes`."""
-    unet, vae = read("unet/config.json"), read("vae/config.json")
-    texts = {encoder: text_config(read, encoder) for encoder in ENCODERS}
-    refuse_other_noise(read("scheduler/scheduler_config.json"))
-    refuse_other_channels(unet, vae)
-    refuse_other_scale(vae)
-    refuse_other_conditions(unet, {"addition_embed_type": "text_time"})
-    widths = [text.get("hidden_size") for text in texts.values()]
-    if all(isinstance(width, int) for width in widths):
-        refuse_other_width(unet, sum(width or 0 for width in widths))
-    _refuse_other_projection(unet, texts["text_encoder_2"])
-    limits = [
-        token_limit(read(f"{tokenizer}/tokenizer_config.json"), texts[encoder])
-        for encoder, tokenizer in ENCODERS.items()
-    ]
-    return unet_sizes(unet, vae, min(limits))
+    sizes = read_unet_sizes(read, ENCODERS, {"addition_embed_type": "text_time"})
+    _refuse_other_projection(read("unet/config.json"), text_config(read, "text_encoder_2"))
+    return sizes
 
 
 def _refuse_other_projection(unet: dict[str, object], text: dict[str, object]) -> None:
