@@ -21,7 +21,8 @@ from typing import Final
 import psutil
 from benchmarks.shown import show
 
-from darkroom_trainer.progress.snapshot import PROGRESS_FILE, read_progress
+from darkroom_api.run_layout import PROGRESS_FILE
+from darkroom_trainer.progress.snapshot import read_progress
 
 ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = Path(__file__).parent / "results" / "demo.json"

@@ -81,12 +81,6 @@ PROGRESS_TOKEN_FILE_ENV: Final = "DARKROOM_PROGRESS_TOKEN_FILE"  # noqa: S105 - 
 PROGRESS_AUDIENCE: Final = "darkroom.dev/progress"
 """Audience of that token: it is good for nothing else."""
 
-STOP_FILE: Final = "stop"
-"""In a run's folder: asks for a checkpoint and an early end."""
-
-RUNNING_FILE: Final = "running"
-"""In a run's folder from the driver's start to its end; a pod that is to go waits until it is gone."""
-
 EXIT_INTERRUPTED: Final = 75
 """Exit status of a run that was asked to stop and saved: 0 only says that the model is published."""
 
@@ -95,9 +89,6 @@ FAILURE_PREFIX: Final = "darkroom: "
 
 JOB_UID_ENV: Final = "DARKROOM_JOB_UID"
 """uid of the object that an attempt is for; a later object of the same name is another job."""
-
-OWNER_FILE: Final = "owner"
-"""In a run's folder: that uid."""
 
 LOG_COPY_ENV: Final = "DARKROOM_LOG_COPY"
 """File that gets a copy of what the driver prints: Ray keeps it in a file of its own."""

@@ -17,14 +17,13 @@ from darkroom_api.names import (
     JOB_ENV,
     JOB_UID_ENV,
     LOG_COPY_ENV,
-    OWNER_FILE,
     PHOTOS_DIR_ENV,
-    RUNNING_FILE,
     VOLUMES_ENV,
     WORK_DIR_ENV,
 )
 from darkroom_api.registry import RegistryEntry, find, load_verified
 from darkroom_api.report import RunPhase
+from darkroom_api.run_layout import OWNER_FILE, RUNNING_FILE
 from darkroom_api.status import Reason
 from darkroom_trainer.__main__ import main
 from darkroom_trainer.driver import cluster_attempt

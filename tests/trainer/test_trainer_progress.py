@@ -11,13 +11,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from darkroom_api.run_layout import PROGRESS_FILE
 from darkroom_trainer.driver.log_lines import ProgressLog
 from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.progress.prometheus import MetricsServer
 from darkroom_trainer.progress.rank0 import Reporter
 from darkroom_trainer.progress.snapshot import (
-    PROGRESS_FILE,
     Losses,
     Phase,
     ProgressWriter,
@@ -147,7 +147,8 @@ def free_port():
 
 
 def test_metrics_show_the_newest_snapshot(writer):
-    writer.step(3, losses=LOSSES, images=8, learning_rate=1e-4, grad_norm=1.0)
+    fp16 = {"loss_scale": 2048.0, "skipped_steps": 1}
+    writer.step(3, losses=LOSSES, images=8, learning_rate=1e-4, grad_norm=0.5, **fp16)
     port = free_port()
     with MetricsServer("127.0.0.1", port) as server:
         server.update(writer.latest)
@@ -160,6 +161,9 @@ def test_metrics_show_the_newest_snapshot(writer):
     }
     assert samples["darkroom_trainer_step",] == 3
     assert samples["darkroom_trainer_loss", "prior"] == 0.2
+    assert samples["darkroom_trainer_grad_norm",] == 0.5
+    assert samples["darkroom_trainer_loss_scale",] == 2048
+    assert samples["darkroom_trainer_skipped_steps",] == 1
     assert samples["darkroom_trainer_phase", "Training"] == 1
     assert samples["darkroom_trainer_phase", "Starting"] == 0
 

@@ -17,12 +17,12 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from darkroom_api.registry import load_verified
+from darkroom_api.run_layout import LOCK_FILE
 from darkroom_api.status import Reason
 from darkroom_local.ray_session import HEAD_PROCESSES
 from darkroom_trainer.driver.ray_run import cause_of
 from darkroom_trainer.driver.run import RunOptions, prepare, train
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.holding import LOCK_FILE
 from darkroom_trainer.progress.snapshot import Phase
 from darkroom_trainer.status import RunStatus
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, read_progress
+from darkroom_api.run_layout import PROGRESS_FILE
+from darkroom_trainer.progress.snapshot import Phase, read_progress
 
 pytestmark = pytest.mark.slow
 
@@ -23,15 +24,22 @@ STEPS = 5
 MATRIX = [
     *itertools.product((0, 1, 2, 3), ("FP32", "BF16"), ("None",)),
     *itertools.product((2, 3), ("FP32",), ("CPU",)),
+    *itertools.product((1, 2, 3), ("FP16",), ("None",)),
 ]
 """ZeRO stage, precision, offload."""
-SHORT = [(0, "FP32", "None"), (2, "FP32", "None"), (2, "BF16", "None"), (3, "BF16", "None")]
-"""Two stages of each precision."""
+SHORT = [
+    (0, "FP32", "None"),
+    (2, "FP32", "None"),
+    (2, "BF16", "None"),
+    (3, "BF16", "None"),
+    (2, "FP16", "None"),
+]
+"""Two stages of each precision that a CPU is made for, and one of FP16."""
 
 GRID = {"everySteps": 4, "prompts": ["a photo of sks dog"]}
 """The grid of step 4 is part of the published model."""
 
-STAGE_TOLERANCE = {"FP32": 1e-6, "BF16": 3e-4}
+STAGE_TOLERANCE = {"FP32": 1e-6, "BF16": 3e-4, "FP16": 3e-4}
 """Mean difference of a weight between two stages: they add up in another order, and round the sums."""
 
 
@@ -74,6 +82,8 @@ def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos):
     class_images = tmp_path_factory.mktemp("class-images")
 
     def build(root, name, workers, stage, precision, offload="None", method=None, **more):
+        fp16 = precision == "FP16"  # allowed on GPUs only: the worker sets it
+        precision = "FP32" if fp16 else precision
         scale = {"workers": workers, "zeroStage": stage, "precision": precision}
         training = {"maxSteps": STEPS, "gradientAccumulationSteps": 2, "horizontalFlip": True}
         changed = dict(method or {})
@@ -91,6 +101,7 @@ def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos):
             "base": str(tiny_base),
             "photos": str(tiny_photos),
             "class_images": str(class_images),
+            "fp16": fp16,
             **more,
         }
 
@@ -144,6 +155,10 @@ def test_every_zero_stage_and_precision_resumes_to_the_same_bytes(
 
     assert len(undisturbed) == len(cases)
     assert continued == undisturbed
+    for name in wholes:
+        last = read_progress(Path(wholes[name]["root"]) / "run" / PROGRESS_FILE)
+        assert (last.skipped_steps is not None) == ("FP16" in name)
+        assert (last.skipped_steps or 0) <= 2, "the third step is good at the latest"
     assert len(set(undisturbed.values())) > 1, "precision must matter, or the digests say nothing"
 
     # All stages are the same training, and it moves the weights: equal digests alone don't say so.

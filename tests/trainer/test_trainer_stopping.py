@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from darkroom_api.names import RUNNING_FILE, STOP_FILE, WORK_DIR_ENV
+from darkroom_api.names import WORK_DIR_ENV
+from darkroom_api.run_layout import RUNNING_FILE, STOP_FILE
 from darkroom_api.status import Reason
 from darkroom_operator.launch.manifests.pods import LOOKS, SAVE_AND_GO
 from darkroom_trainer.driver.local_ray import LocalRay

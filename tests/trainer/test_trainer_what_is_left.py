@@ -10,6 +10,7 @@ from darkroom_api.artifact import TrainState
 from darkroom_api.crd import job_schema
 from darkroom_api.fields import DECIMAL_PATTERN
 from darkroom_api.registry import load_verified
+from darkroom_api.run_layout import CHECKPOINTS
 from darkroom_trainer.driver.disk import bytes_below, loads
 from darkroom_trainer.driver.ray_run import RayRun
 from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
@@ -91,7 +92,7 @@ def test_checkpoints_that_are_there_already_need_no_more_room(
     (of_resumed, *_), (of_restarted, *_) = (
         loads(task, fresh.plan, restart=restart) for restart in (False, True)
     )
-    freed = bytes_below(task.run_folder / checkpoint.CHECKPOINTS)
+    freed = bytes_below(task.run_folder / CHECKPOINTS)
     assert of_resumed.size_bytes - of_restarted.size_bytes == freed > 0
 
 

@@ -9,14 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from darkroom_api.names import RUNNING_FILE
+from darkroom_api.run_layout import LOCK_FILE, RUNNING_FILE
 from darkroom_api.status import Reason
 from darkroom_local.stop_signals import handled_by
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.stopping import clear_stop, request_stop
-
-LOCK_FILE: Final = ".lock"
-"""File in a job's run folder that the process which trains it holds locked."""
 
 BEAT_S: Final = 1.0
 """How often `running` is touched. One that is no longer touched was left by a process that was killed."""

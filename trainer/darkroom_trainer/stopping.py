@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from darkroom_api.names import STOP_FILE
+from darkroom_api.run_layout import STOP_FILE
 
 
 def request_stop(run_folder: Path) -> None:

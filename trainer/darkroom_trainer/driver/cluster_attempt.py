@@ -20,11 +20,11 @@ from darkroom_api.names import (
     EXIT_INTERRUPTED,
     FAILURE_PREFIX,
     JOB_UID_ENV,
-    OWNER_FILE,
     WORK_DIR,
     WORK_DIR_ENV,
 )
 from darkroom_api.report import Failure
+from darkroom_api.run_layout import OWNER_FILE
 from darkroom_api.status import Reason
 from darkroom_trainer.driver.log_lines import ProgressLog
 from darkroom_trainer.driver.operator_client import ProgressClient

@@ -17,19 +17,16 @@ from typing import IO, Final
 
 from darkroom_api.job import PersonalizationJob
 from darkroom_api.registry import model_folder
+from darkroom_api.run_layout import CHECKPOINTS, CLASS_IMAGES, LOCK_FILE
 from darkroom_api.status import Reason
 from darkroom_api.words import counted
 from darkroom_trainer.driver.plan import TrainingPlan
 from darkroom_trainer.driver.sizes import in_words
 from darkroom_trainer.errors import TrainerError
-from darkroom_trainer.holding import LOCK_FILE
-from darkroom_trainer.output.checkpoint import CHECKPOINTS, FULL_DISK, partial_folder
+from darkroom_trainer.output.checkpoint import FULL_DISK, partial_folder
 from darkroom_trainer.worker_task import WorkerTask
 
-CLASS_IMAGES: Final = "class-images"
 DOWNLOADS: Final = "downloads"
-"""Folders of a work folder, which all its jobs share."""
-
 DEEPEST_BELOW: Final = 256
 """Bytes that the paths of our files have below a folder, with room to spare."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from darkroom_api.integrity import write_atomically
+from darkroom_api.run_layout import worker_note
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 """Where the hierarchies of control groups are mounted (cgroups(7))."""
@@ -75,4 +76,4 @@ def _count_on(node: str) -> int:
 
 
 def _note(run_folder: Path, rank: int) -> Path:
-    return run_folder / f"worker-{rank}.json"
+    return run_folder / worker_note(rank)

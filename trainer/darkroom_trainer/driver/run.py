@@ -14,6 +14,7 @@ from darkroom_api.integrity import IntegrityError
 from darkroom_api.job import PersonalizationJob, PersonalizationJobSpec
 from darkroom_api.objections import objections, unavailable
 from darkroom_api.registry import RegistryEntry, load_verified, model_folder
+from darkroom_api.run_layout import CLASS_IMAGES, PROGRESS_FILE, run_path
 from darkroom_api.times import utc_now
 from darkroom_local.load import busy
 from darkroom_trainer.driver import disk
@@ -27,10 +28,10 @@ from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.inputs.base_model import find_base
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import Machine, read_machine
-from darkroom_trainer.inputs.photos import load_photos, photo_prompts
+from darkroom_trainer.inputs.photos import load_photos, photo_buckets, photo_prompts
 from darkroom_trainer.inputs.sources import find_images, find_local
 from darkroom_trainer.output import checkpoint
-from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Phase, Progress, read_progress
+from darkroom_trainer.progress.snapshot import Phase, Progress, read_progress
 from darkroom_trainer.status import RunStatus, WorkerResult
 from darkroom_trainer.stopping import stop_requested
 from darkroom_trainer.training.deepspeed_config import prepare_environment
@@ -98,7 +99,7 @@ class TrainResult:
 
 def run_folder(job: PersonalizationJob, work_dir: Path) -> Path:
     """Folder of a job's checkpoints, validation grids and progress."""
-    return _absolute(work_dir) / job.metadata.namespace / job.metadata.name
+    return _absolute(work_dir) / run_path(job.metadata.namespace, job.metadata.name)
 
 
 def _absolute(path: Path) -> Path:
@@ -118,7 +119,8 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
     disk.refuse_unwritable(disk.targets(job, work_dir, folder, registry_root))
     base = find_base(spec.base_model.uri, options.job_folder, work_dir / disk.DOWNLOADS)
     photos_folder = find_images(spec.subject.images, options.job_folder)
-    photos = load_photos(photos_folder, spec.training.resolution)
+    buckets = photo_buckets(spec.training, base.side_step)
+    photos = load_photos(photos_folder, spec.training.resolution, buckets)
     found, torn = checkpoint.newest_checkpoint(folder, job.metadata)
     if options.restart:
         found, torn = None, []
@@ -127,7 +129,7 @@ def prepare(job: PersonalizationJob, options: RunOptions) -> Prepared:
         base=base,
         photos_folder=photos_folder,
         run_folder=folder,
-        class_images_root=work_dir / disk.CLASS_IMAGES,
+        class_images_root=work_dir / CLASS_IMAGES,
         registry_root=registry_root,
         resume_from=found,
         threads=None if options.workers_machine else max(1, machine.cpus // spec.scale.workers),

@@ -36,15 +36,13 @@ from darkroom_api.job import (
     PersonalizationJobSpec,
     SubjectKind,
 )
+from darkroom_api.run_layout import CHECKPOINTS, PARTIAL_CHECKPOINT
 from darkroom_api.status import Reason
 from darkroom_api.training import LearningRateSchedule, Training
 from darkroom_api.words import counted
 from darkroom_trainer.errors import TrainerError
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINTS: Final = "checkpoints"
-"""Folder of the checkpoints in a job's run folder."""
 
 NUMERICS_FILE: Final = "numerics.json"
 """The fields of the spec that fixed the numbers of a checkpoint."""
@@ -63,6 +61,7 @@ DECIMALS: Final = (
 
 ADDED: Final = MappingProxyType(
     {
+        "training.aspectRatioBuckets": False,
         "training.gradientCheckpointing": False,
         "training.learningRateSchedule": "Constant",
         "training.maxGradNorm": 1.0,
@@ -243,7 +242,7 @@ def folder_name(step: int) -> str:
 
 def partial_folder(run_folder: Path) -> Path:
     """Where a checkpoint is written before it is complete; what a killed run left there is replaced."""
-    return run_folder / CHECKPOINTS / ".partial"
+    return run_folder / CHECKPOINTS / PARTIAL_CHECKPOINT
 
 
 def begin_checkpoint(partial: Path, spec: PersonalizationJobSpec) -> None:

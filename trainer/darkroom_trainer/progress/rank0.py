@@ -3,7 +3,8 @@
 from typing import Self
 
 from darkroom_api.job import PriorMode
-from darkroom_trainer.progress.snapshot import PROGRESS_FILE, Losses, Phase, ProgressWriter
+from darkroom_api.run_layout import PROGRESS_FILE
+from darkroom_trainer.progress.snapshot import Losses, Phase, ProgressWriter
 from darkroom_trainer.progress.trackers import Trackers
 from darkroom_trainer.worker_task import WorkerTask
 
@@ -41,7 +42,16 @@ class Reporter:
         if self._progress is not None:
             self._progress.advance(done)
 
-    def step(self, step: int, losses: Losses, *, grad_norm: float, learning_rate: float) -> None:
+    def step(
+        self,
+        step: int,
+        losses: Losses,
+        *,
+        grad_norm: float,
+        learning_rate: float,
+        loss_scale: float | None = None,
+        skipped_steps: int | None = None,
+    ) -> None:
         """Says that `step` optimizer steps are done."""
         if self._progress is not None:
             self._progress.step(
@@ -50,6 +60,8 @@ class Reporter:
                 images=self._images_per_step,
                 learning_rate=learning_rate,
                 grad_norm=grad_norm,
+                loss_scale=loss_scale,
+                skipped_steps=skipped_steps,
             )
         if self._trackers is not None:
             self._trackers.log(step, losses, learning_rate=learning_rate, grad_norm=grad_norm)

@@ -13,9 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom_api.report import RunPhase
 
-PROGRESS_FILE: Final = "progress.json"
-"""Name of the snapshot in a job's run folder."""
-
 WRITE_INTERVAL_S: Final = 0.25
 """Snapshots within a phase are at least this far apart."""
 
@@ -75,7 +72,13 @@ class Progress(_Snapshot):
     """Learning rate of the last step."""
 
     grad_norm: float | None = None
-    """Norm of the last step's gradient before clipping."""
+    """Norm of the last step's gradient before clipping; infinite where FP16 could not hold it."""
+
+    loss_scale: float | None = None
+    """What FP16's losses are multiplied by; absent in other precisions."""
+
+    skipped_steps: int | None = None
+    """Steps whose gradients FP16 could not hold: they changed nothing. Absent in other precisions."""
 
     class_images_made: Annotated[int, Field(ge=0)] = 0
     """Class images that this run generated."""
@@ -138,7 +141,15 @@ class ProgressWriter:
         self._record(done=done, class_images_made=made)
 
     def step(
-        self, step: int, *, losses: Losses, images: int, learning_rate: float, grad_norm: float
+        self,
+        step: int,
+        *,
+        losses: Losses,
+        images: int,
+        learning_rate: float,
+        grad_norm: float,
+        loss_scale: float | None = None,
+        skipped_steps: int | None = None,
     ) -> None:
         """Says that `step` optimizer steps are done, the last of them over `images` images."""
         duration_s = self._measure_step()
@@ -151,6 +162,8 @@ class ProgressWriter:
             losses=losses,
             learning_rate=learning_rate,
             grad_norm=grad_norm,
+            loss_scale=loss_scale,
+            skipped_steps=skipped_steps,
             images_per_second=images / duration_s if duration_s else None,
             eta_seconds=remaining * duration_s if duration_s else None,
         )

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from darkroom_api.job import PersonalizationJob
+from darkroom_api.run_layout import TENSORBOARD
 from darkroom_trainer.progress.snapshot import Losses
 
-TENSORBOARD_FOLDER: Final = "tensorboard"
 WANDB_PROJECT: Final = "darkroom"
 LOG_EVERY: Final = 5
 """Steps between logged values; the last step of a run may fall between."""
@@ -24,9 +24,7 @@ class Trackers:
         from accelerate.tracking import TensorBoardTracker
 
         name = f"{job.metadata.namespace}-{job.metadata.name}"
-        self._trackers: list[Any] = [
-            TensorBoardTracker(name, logging_dir=run_folder / TENSORBOARD_FOLDER)
-        ]
+        self._trackers: list[Any] = [TensorBoardTracker(name, logging_dir=run_folder / TENSORBOARD)]
         if wandb_configured():
             from accelerate.tracking import WandBTracker
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from darkroom_api.job import PersonalizationJobSpec
+from darkroom_api.run_layout import VALIDATION
 from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.training.sampling import draw_latents
 from darkroom_trainer.training.streams import Stream, normal
@@ -27,7 +28,7 @@ MIN_SIDE: Final = 128
 
 def grid_path(run_folder: Path, step: int) -> Path:
     """Where the grid of a step is kept."""
-    return run_folder / "validation" / f"step-{step:08d}.png"
+    return run_folder / VALIDATION / f"step-{step:08d}.png"
 
 
 def is_due(spec: PersonalizationJobSpec, step: int) -> bool:

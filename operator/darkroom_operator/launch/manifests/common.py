@@ -13,6 +13,7 @@ from darkroom_api.names import (
     QUEUE_LABEL,
     QUEUE_PRIORITY_LABEL,
 )
+from darkroom_api.run_layout import run_path
 from darkroom_operator.decisions.observed import Job
 
 Manifest = dict[str, Any]
@@ -90,7 +91,7 @@ def work_dir(spec: PersonalizationJobSpec) -> str:
 
 def run_folder(job: Job, spec: PersonalizationJobSpec) -> str:
     """Folder of a job's checkpoints and progress, as the trainer lays it out."""
-    return f"{work_dir(spec)}/{job.key.namespace}/{job.key.name}"
+    return f"{work_dir(spec)}/{run_path(job.key.namespace, job.key.name)}"
 
 
 def restricted_pod() -> Manifest:

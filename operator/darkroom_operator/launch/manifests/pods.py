@@ -10,12 +10,11 @@ from darkroom_api.names import (
     PHOTOS_DIR_ENV,
     PROGRESS_TOKEN_FILE_ENV,
     PROGRESS_URL_ENV,
-    RUNNING_FILE,
-    STOP_FILE,
     VOLUMES_ENV,
     WORK_DIR_ENV,
 )
 from darkroom_api.pods import Pods
+from darkroom_api.run_layout import RUNNING_FILE, STOP_FILE
 from darkroom_operator.decisions.observed import Job
 from darkroom_operator.launch.manifests.common import (
     VOLUMES_DIR,

@@ -12,6 +12,13 @@ from typing import Any, Self
 from darkroom_api.integrity import IntegrityError, verify
 from darkroom_api.names import LATEST_LINK
 from darkroom_api.registry import RegistryEntry, load_verified
+from darkroom_api.run_layout import (
+    CHECKPOINTS,
+    CLASS_IMAGES,
+    PARTIAL_CHECKPOINT,
+    PROGRESS_FILE,
+    run_path,
+)
 from darkroom_testing.cluster.cluster import Cluster
 from darkroom_testing.cluster.namespaces import run
 from darkroom_trainer.progress.snapshot import Progress, read_progress
@@ -91,20 +98,20 @@ class RunFolder:
 
     def __init__(self, root: Path, namespace: str, name: str) -> None:
         self._work, self._id = root / ".darkroom", f"{namespace}/{name}"
-        self._run = self._work / namespace / name
+        self._run = self._work / run_path(namespace, name)
         self._registry = root / "registry"
 
     @property
     def progress(self) -> Progress | None:
-        return read_progress(self._run / "progress.json")
+        return read_progress(self._run / PROGRESS_FILE)
 
     def class_images(self) -> list[Path]:
         """The finished shards."""
-        return sorted(self._work.glob("class-images/*/*.safetensors"))
+        return sorted(self._work.glob(f"{CLASS_IMAGES}/*/*.safetensors"))
 
     def writes_checkpoint(self) -> bool:
         """Whether the files of a checkpoint are being written, and it does not exist yet."""
-        return (self._run / "checkpoints" / ".partial").exists()
+        return (self._run / CHECKPOINTS / PARTIAL_CHECKPOINT).exists()
 
     def writes_model(self) -> bool:
         """Whether the files of the model are being written."""
@@ -112,7 +119,7 @@ class RunFolder:
 
     def verified_checkpoint(self) -> int | None:
         """Step of the newest checkpoint whose every file matches its manifest."""
-        for folder in sorted(self._run.glob("checkpoints/step-*"), reverse=True):
+        for folder in sorted(self._run.glob(f"{CHECKPOINTS}/step-*"), reverse=True):
             try:
                 state = verify(folder).state
             except IntegrityError:
