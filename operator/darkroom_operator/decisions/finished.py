@@ -6,6 +6,7 @@ from typing import Final
 from darkroom_api.names import FINALIZER
 from darkroom_api.status import Reason
 from darkroom_api.times import parse_time
+from darkroom_api.words import counted
 from darkroom_operator.decisions import conditions, progress
 from darkroom_operator.decisions.actions import (
     Action,
@@ -68,7 +69,7 @@ def _cleanup(context: Context) -> Decision:
         return _deleting(context, f"Job {last.name} removes its model", again=CLEANUP_POLL)
     if last is not None and len(cleanups) >= limit:
         text = (
-            f"its model was not removed, {len(cleanups)} of {limit} tries; the last, Job {last.name}:"
+            f"its model was not removed by {counted(len(cleanups), 'Job')}; the last, {last.name}:"
             f" {last.message}; to keep the model, set output.deletionPolicy to Retain"
         )
         return _deleting(context, text, reason=Reason.CLEANUP_FAILED)
