@@ -89,7 +89,7 @@ def test_a_removal_that_failed_is_tried_again_and_then_told():
     assert (summary(last), last.actions) == (("Unknown", "CleanupFailed"), ())
     assert last.again_after is None
     message = last.events[0].message
-    assert "3 tries" in message
+    assert "not removed by 3 Jobs" in message
     assert "rex-cleanup-3: BackoffLimitExceeded" in message
     assert "output.deletionPolicy to Retain" in message
 
