@@ -33,6 +33,15 @@ def plan_json(prepared: "Prepared") -> dict[str, Any]:
         "photos": list(plan.photos),
         "captions": dict(plan.captions),
         "repeats": dict(plan.repeats),
+        "buckets": [
+            {
+                "width": bucket.size[0],
+                "height": bucket.size[1],
+                "photos": list(bucket.photos),
+                "most_lost": round(bucket.most_lost, 3),
+            }
+            for bucket in plan.buckets
+        ],
         "quarantined": [{"name": bad.name, "reason": bad.reason} for bad in plan.quarantined],
         "steps": plan.steps,
         "steps_left": plan.steps_left,
@@ -112,7 +121,15 @@ def _photos(prepared: "Prepared") -> str:
     if plan.repeats:
         repeated = sum(plan.repeats.values()) + len(plan.photos) - len(plan.repeats)
         shown.append(f"drawn by their repeats, {repeated} in a round")
-    return "\n".join(shown)
+    return "\n".join([*shown, *_buckets(prepared)])
+
+
+def _buckets(prepared: "Prepared") -> list[str]:
+    return [
+        f"{bucket.size[0]} x {bucket.size[1]} pixels: {counted(len(bucket.photos), 'photo')},"
+        f" cropped by {bucket.most_lost:.0%} at most"
+        for bucket in prepared.plan.buckets
+    ]
 
 
 def _class_images(prepared: "Prepared") -> str:

@@ -103,6 +103,10 @@ class Training(ApiModel):
     resolution: Annotated[int, Field(ge=32, le=2048, multiple_of=8)] = 512
     """Side in pixels of the square that pictures are resized and cropped to."""
 
+    aspect_ratio_buckets: bool = False
+    """Whether photos keep their shape: each is cropped to the size nearest to its own among some that
+    have no more pixels than the square, and a micro batch has photos of one size."""
+
     batch_size_per_worker: Annotated[int, Field(ge=1, le=256)] = 1
     """Instance images in a worker's micro batch; as many class images join them."""
 

@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def read(folder):
-    return read_photos(folder, SIDE, lambda image: image.size)
+    return read_photos(folder, SIDE, lambda image, crop: image.size)
 
 
 def captions(folder):
@@ -249,7 +249,7 @@ def test_a_crop_that_loses_more_than_half_is_told(folder):
 
 
 def test_a_photo_that_is_scaled_up_more_than_twice_is_told(folder):
-    found = read_photos(folder, 200, lambda image: None)
+    found = read_photos(folder, 200, lambda image, crop: None)
     assert found.warnings[0] == (
         "a.png is 80 x 100 pixels and is scaled up 2.5 times: it has no details to learn;"
         " use a larger one"

@@ -15,8 +15,8 @@ from darkroom_trainer.families.protocols import rows_of
 from darkroom_trainer.families.stable_diffusion.model import UNetDenoiser
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.output import checkpoint
-from darkroom_trainer.training import loop
-from darkroom_trainer.training.batches import BatchSource, Prompts
+from darkroom_trainer.training.batch_source import prompts_of
+from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts
 from darkroom_trainer.training.latents import Moments
 from darkroom_trainer.training.models import load_base
 from darkroom_trainer.training.teacher import Teacher
@@ -30,12 +30,12 @@ VALUES = {"tokens": torch.arange(4)[:, None].expand(4, 5)}
 def source():
     """Photo n has a latent of n and, as prompt, row n; the class prompt is row 3."""
     means = torch.arange(float(PHOTOS)).view(PHOTOS, 1, 1, 1, 1).expand(PHOTOS, 1, 4, 2, 2)
+    moments = Moments(means, torch.full_like(means, -30.0), scaling_factor=1.0)
     return BatchSource(
         seed=1,
         global_batch_size=2,
-        moments=Moments(means, torch.full_like(means, -30.0), scaling_factor=1.0),
+        buckets=[Bucket(range(PHOTOS), moments, draws=range(PHOTOS))],
         prompts=Prompts(VALUES, instance_rows=[0, 1, 2], class_row=3),
-        draws=range(PHOTOS),
         class_latents=None,
         teacher=None,
         # No noise: the latents can be recognised.
@@ -43,12 +43,19 @@ def source():
     )
 
 
+def in_order(source, draws):
+    """The same photos in a round of other draws."""
+    (bucket,) = source.buckets
+    return replace(source, buckets=[replace(bucket, draws=draws)])
+
+
 def drawn(source, steps):
     """Photo and prompt of every sample."""
     for step in range(steps):
         batch = source.draw(step, range(2))
-        photos = batch.noisy[: batch.num_instance, 0, 0, 0].round().int().tolist()
-        prompts = batch.prompts["tokens"][batch.prompt_rows[: batch.num_instance], 0].tolist()
+        (one,) = batch.passes
+        photos = one.noisy[: batch.num_instance, 0, 0, 0].round().int().tolist()
+        prompts = batch.prompts["tokens"][one.prompt_rows[: batch.num_instance], 0].tolist()
         yield from zip(photos, prompts, strict=True)
 
 
@@ -59,7 +66,8 @@ def test_a_photo_has_its_own_prompt(source):
 def test_class_images_have_the_class_prompt(source):
     source = replace(source, class_latents=torch.full((5, 4, 2, 2), 9.0))
     batch = source.draw(0, range(2))
-    assert batch.prompts["tokens"][batch.prompt_rows[2:], 0].tolist() == [3, 3]
+    (one,) = batch.passes
+    assert batch.prompts["tokens"][one.prompt_rows[2:], 0].tolist() == [3, 3]
 
 
 def test_a_teacher_is_asked_about_the_same_photos_under_the_class_prompt_and_says_what_to_predict(
@@ -77,14 +85,14 @@ def test_a_teacher_is_asked_about_the_same_photos_under_the_class_prompt_and_say
     teacher = Teacher(denoiser, denoiser.network, torch.float32, states)
     source = replace(source, teacher=teacher)
     batch = source.draw(0, range(2))
-    ((noisy, timesteps, states),) = asked
-    assert noisy.equal(batch.noisy[2:])
-    assert noisy.equal(batch.noisy[:2])  # without noise they are the same latents
-    assert timesteps.equal(batch.timesteps[2:])
-    assert not timesteps.equal(batch.timesteps[:2])
+    (one,), ((noisy, timesteps, states),) = batch.passes, asked
+    assert noisy.equal(one.noisy[2:])
+    assert noisy.equal(one.noisy[:2])  # without noise they are the same latents
+    assert timesteps.equal(one.timesteps[2:])
+    assert not timesteps.equal(one.timesteps[:2])
     assert states.equal(torch.full((2, 5, 3), 2.0))
-    assert batch.target[2:].equal(noisy + 7)
-    assert batch.prompts["tokens"][batch.prompt_rows[2:], 0].tolist() == [3, 3]
+    assert one.target[2:].equal(noisy + 7)
+    assert batch.prompts["tokens"][one.prompt_rows[2:], 0].tolist() == [3, 3]
 
 
 def test_only_the_prompts_of_a_batch_are_encoded(source):
@@ -95,11 +103,11 @@ def test_only_the_prompts_of_a_batch_are_encoded(source):
     for step in range(3):
         batch = plain.draw(step, range(2))
         assert batch.prompts["tokens"].equal(two["tokens"])
-        assert batch.prompt_rows.tolist() == [0, 0]
+        assert [one.prompt_rows.tolist() for one in batch.passes] == [[0, 0]]
 
 
 def test_a_photo_is_drawn_as_often_as_it_repeats(source):
-    source = replace(source, draws=[0, 1, 1, 1, 1, 2])
+    source = in_order(source, [0, 1, 1, 1, 1, 2])
     rounds = Counter(photo for photo, _ in drawn(source, 3 * 4))
     assert rounds == {0: 4, 1: 16, 2: 4}
 
@@ -107,7 +115,7 @@ def test_a_photo_is_drawn_as_often_as_it_repeats(source):
 def test_without_repeats_the_order_is_what_it_was(source):
     once = [photo for photo, _ in drawn(source, 3)]
     assert sorted(once[:3]) == sorted(once[3:]) == [0, 1, 2]
-    assert [photo for photo, _ in drawn(replace(source, draws=[0, 1, 2]), 3)] == once
+    assert [photo for photo, _ in drawn(in_order(source, [0, 1, 2]), 3)] == once
 
 
 @pytest.mark.parametrize("train_text_encoder", [True, False])
@@ -118,7 +126,7 @@ def test_captions_become_prompts_of_the_denoiser(make_job, tiny_base, tmp_path, 
     (tmp_path / "2.txt").write_text("asleep")
     job = make_job(tmp_path, training={"trainTextEncoder": train_text_encoder})
     base, photos = load_base(tiny_base, torch.device("cpu")), load_photos(tmp_path, 32)
-    found = loop._prompts(base, job.spec, photos)
+    found = prompts_of(base, job.spec, photos)
     expected = [
         "a photo of sks dog",
         "a photo of sks asleep",

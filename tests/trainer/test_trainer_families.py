@@ -22,9 +22,9 @@ from darkroom_trainer.families.layout import known_families
 from darkroom_trainer.inputs.base_model import inspect_base
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.training import validation
-from darkroom_trainer.training.batches import BatchSource, Prompts
+from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts
 from darkroom_trainer.training.latents import encode_moments
-from darkroom_trainer.training.loss import dreambooth_loss
+from darkroom_trainer.training.loss import squared_errors
 from darkroom_trainer.training.models import load_base, trainable_denoiser
 from darkroom_trainer.training.sampling import draw_latents
 
@@ -67,12 +67,12 @@ def batch_source(base, photos, *, train_text_encoder):
     """Two photos under one prompt, and a class prompt that nothing is drawn for."""
     pixels = torch.stack([torch.from_numpy(photo.pixels) for photo in photos.photos[:2]])
     values = base.prompts([PROMPT, "a dog"], torch.float32, train_text_encoder=train_text_encoder)
+    moments = encode_moments(base.codec, pixels, horizontal_flip=False, device=CPU)
     return BatchSource(
         seed=1,
         global_batch_size=2,
-        moments=encode_moments(base.codec, pixels, horizontal_flip=False, device=CPU),
+        buckets=[Bucket([0, 1], moments, draws=[0, 1])],
         prompts=Prompts(values, instance_rows=[0, 0], class_row=1),
-        draws=[0, 1],
         class_latents=None,
         teacher=None,
         objective=base.objective,
@@ -85,16 +85,17 @@ def test_one_batch_is_learnt_by_heart(name, bases, tiny_photos):
     module = trainable_denoiser(base, train_text_encoder=trained)
     source = batch_source(base, load_photos(tiny_photos, 32), train_text_encoder=trained)
     batch = source.draw(0, range(2))
-    parameters = [one for one in module.parameters() if one.requires_grad]
+    (one,) = batch.passes
+    parameters = [trained for trained in module.parameters() if trained.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     losses = []
     for _ in range(60):
-        predicted = module(batch.noisy, batch.timesteps, batch.prompts, batch.prompt_rows)
-        loss = dreambooth_loss(predicted, batch.target, batch.num_instance, 0.0).total
+        predicted = module(one.noisy, one.timesteps, batch.prompts, one.prompt_rows)
+        loss = squared_errors(predicted, one.target).mean()
         optimizer.zero_grad()
         loss.backward()
         losses.append(loss.item())
-        assert all(one.grad is not None for one in parameters), "nothing is trained in vain"
+        assert all(trained.grad is not None for trained in parameters), "nothing is trained in vain"
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
 

@@ -8,7 +8,7 @@ from diffusers.training_utils import compute_snr
 
 from darkroom_trainer.families.flow_matching import FlowMatching
 from darkroom_trainer.families.noise_prediction import NoisePrediction
-from darkroom_trainer.training.loss import dreambooth_loss
+from darkroom_trainer.training.loss import dreambooth_loss, squared_errors
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_targets_are_noise_and_diffusers_velocity(scheduler, tensors):
 
 def test_the_loss_is_instance_plus_lambda_times_prior(tensors):
     prediction, target, _ = tensors
-    terms = dreambooth_loss(prediction, target, 2, prior_weight=0.5)
+    terms = dreambooth_loss(squared_errors(prediction, target), 2, prior_weight=0.5)
     errors = (prediction - target).square()
     torch.testing.assert_close(terms.instance, errors[:2].mean())
     torch.testing.assert_close(terms.prior, errors[2:].mean())
@@ -51,14 +51,14 @@ def test_the_loss_is_instance_plus_lambda_times_prior(tensors):
 
 def test_without_class_images_the_loss_is_the_instance_loss(tensors):
     prediction, target, _ = tensors
-    terms = dreambooth_loss(prediction, target, 4, prior_weight=1.0)
+    terms = dreambooth_loss(squared_errors(prediction, target), 4, prior_weight=1.0)
     assert terms.total is terms.instance
     assert float(terms.prior) == 0
 
 
 def test_the_loss_is_computed_in_32_bits(tensors):
     prediction, target, _ = tensors
-    assert dreambooth_loss(prediction.half(), target, 2, 1.0).total.dtype == torch.float32
+    assert squared_errors(prediction.half(), target).dtype == torch.float32
 
 
 def test_min_snr_weights_are_the_public_scripts(scheduler, tensors):
@@ -87,7 +87,7 @@ def test_weights_are_those_of_instance_and_class_images_alike(tensors):
     prediction, target, _ = tensors
     errors = (prediction - target).square().mean(dim=(1, 2, 3))
     weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    terms = dreambooth_loss(prediction, target, 2, 1.0, weights)
+    terms = dreambooth_loss(squared_errors(prediction, target), 2, 1.0, weights)
     torch.testing.assert_close(terms.instance, (weights * errors)[:2].mean())
     torch.testing.assert_close(terms.prior, (weights * errors)[2:].mean())
 

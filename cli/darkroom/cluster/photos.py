@@ -43,7 +43,7 @@ def photos_for_cluster(folder: Path, resolution: int) -> Photos:
     Raises CommandError with all pictures that can't be used, or when they are too few or too large.
     """
     try:
-        found = read_photos(folder, resolution, lambda image: _prepared(image, resolution))
+        found = read_photos(folder, resolution, lambda image, _: _prepared(image, resolution))
     except PhotoFolderError as error:
         raise CommandError(_of_option(str(error))) from error
     if found.quarantined:

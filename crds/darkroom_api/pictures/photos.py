@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from darkroom_api.artifact import json_digest
 from darkroom_api.pictures.bounds import MIN_PHOTO_SIDE, MIN_PHOTOS, UnfitPictureError
+from darkroom_api.pictures.buckets import Size, fill_scale, kept_share, nearest_bucket
 from darkroom_api.pictures.captions import read_captions
 from darkroom_api.pictures.decoding import Picture, decode_picture
 from darkroom_api.pictures.folder import FIELD, PhotoFile, PhotoFolderError, list_photos, read_file
@@ -32,6 +33,12 @@ class Photo(Generic[T]):
 
     sha256: str
     """Digest of the file that it came from."""
+
+    size: Size
+    """Of the picture in that file, upright."""
+
+    crop: Size
+    """What it is cropped to: a square, or its bucket."""
 
     pixels: T
 
@@ -70,8 +77,16 @@ class PhotoSet(Generic[T]):
         return json_digest([[one.sha256, one.caption, one.repeats] for one in self.photos])
 
 
-def read_photos(folder: Path, resolution: int, prepare: Callable[[Image.Image], T]) -> PhotoSet[T]:
+def read_photos(
+    folder: Path,
+    resolution: int,
+    prepare: Callable[[Image.Image, Size], T],
+    buckets: Sequence[Size] = (),
+) -> PhotoSet[T]:
     """Reads all pictures of a folder and of its kohya sub-folders; `prepare` is given them in RGB.
+
+    Beside each it is given what that is cropped to: the nearest bucket, or without any the square of
+    `resolution` pixels.
 
     Raises PhotoFolderError when the folder or its captions can't be used, or fewer than 3 are good.
     """
@@ -93,10 +108,19 @@ def read_photos(folder: Path, resolution: int, prepare: Callable[[Image.Image], 
             duplicates.append(Quarantined(file.name, f"shows the same picture as {like}"))
             continue
         seen.append((file.name, found))
-        warnings += _doubts(file, picture, resolution)
-        digest = hashlib.sha256(content).hexdigest()
-        pixels = prepare(picture.image)
-        photos.append(Photo(file.name, digest, pixels, file.caption, file.repeats))
+        crop = nearest_bucket(picture.size, buckets or [(resolution, resolution)])
+        warnings += _doubts(file, picture, crop)
+        photos.append(
+            Photo(
+                name=file.name,
+                sha256=hashlib.sha256(content).hexdigest(),
+                size=picture.size,
+                crop=crop,
+                pixels=prepare(picture.image, crop),
+                caption=file.caption,
+                repeats=file.repeats,
+            )
+        )
     if len(photos) < MIN_PHOTOS:
         raise _too_few(folder, len(photos), [*quarantined, *duplicates], listing.warnings)
     return PhotoSet(
@@ -113,18 +137,19 @@ def _check_side(picture: Picture) -> None:
         )
 
 
-def _doubts(file: PhotoFile, picture: Picture, resolution: int) -> list[str]:
+def _doubts(file: PhotoFile, picture: Picture, crop: Size) -> list[str]:
     """What is not wrong, and worth knowing."""
     (width, height), found = picture.size, []
     if picture.remark is not None:
         found.append(f"{file.name} {picture.remark}")
-    lost = 1 - min(width, height) / max(width, height)
+    lost = 1 - kept_share(picture.size, crop)
     if lost > 0.5:
+        used = "square" if crop[0] == crop[1] else f"{crop[0]} x {crop[1]}"
         found.append(
-            f"{file.name} is {width} x {height} pixels: the square in its middle is used, and"
+            f"{file.name} is {width} x {height} pixels: the {used} in its middle is used, and"
             f" {lost:.0%} of it is lost; crop it to the subject"
         )
-    factor = resolution / min(width, height)
+    factor = fill_scale(picture.size, crop)
     if factor > 2:
         found.append(
             f"{file.name} is {width} x {height} pixels and is scaled up {factor:.1f} times: it has no"
@@ -135,10 +160,7 @@ def _doubts(file: PhotoFile, picture: Picture, resolution: int) -> list[str]:
 
 def _in_lowest_terms(photos: list[Photo[T]]) -> tuple[Photo[T], ...]:
     divisor = math.gcd(*(photo.repeats for photo in photos))
-    return tuple(
-        Photo(one.name, one.sha256, one.pixels, one.caption, one.repeats // divisor)
-        for one in photos
-    )
+    return tuple(replace(one, repeats=one.repeats // divisor) for one in photos)
 
 
 def _too_few(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from darkroom_api.artifact import ModelManifest
 from darkroom_api.job import Images, Subject
 from darkroom_api.names import MANIFEST_FILE
+from darkroom_api.pictures.buckets import Size
 from darkroom_api.pictures.decoding import DEFAULT_SIDE
 from darkroom_api.pictures.folder import PhotoFolderError
 from darkroom_api.pictures.photos import PhotoSet, read_photos
@@ -90,7 +91,7 @@ def square_photos(option: str, folder: Path) -> PhotoSet[Image.Image]:
         raise EvaluationError(f"{option}: {what}") from error
 
 
-def _square(image: Image.Image) -> Image.Image:
+def _square(image: Image.Image, _: Size) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))

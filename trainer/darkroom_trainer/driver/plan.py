@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
+from darkroom_api.pictures.buckets import Size, kept_share
 from darkroom_api.pictures.photos import Quarantined
 from darkroom_api.status import Reason
 from darkroom_api.training import Method
@@ -43,6 +44,17 @@ START_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedBucket:
+    """Photos that are cropped to one size."""
+
+    size: Size
+    photos: tuple[str, ...]
+
+    most_lost: float
+    """Largest share that one of them loses, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
     """What a run will do; `darkroom train` shows it before it begins."""
 
@@ -53,6 +65,9 @@ class TrainingPlan:
 
     repeats: Mapping[str, int]
     """How often a photo is drawn, where that is not once, by its name."""
+
+    buckets: tuple[PlannedBucket, ...]
+    """The photos by their sizes; none where all are cropped to squares."""
 
     quarantined: tuple[Quarantined, ...]
     """Files that are not used; near-duplicates are among them."""
@@ -136,6 +151,7 @@ def make_plan(
             if photo.caption is not None
         },
         repeats={photo.name: photo.repeats for photo in photos.photos if photo.repeats > 1},
+        buckets=_buckets(photos) if spec.training.aspect_ratio_buckets else (),
         quarantined=(*photos.quarantined, *photos.duplicates),
         steps=spec.training.max_steps,
         steps_left=spec.training.max_steps - first_step,
@@ -218,6 +234,16 @@ def estimate_seconds(
 def _checkpoints_more(job: PersonalizationJob, first_step: int, num_checkpoints: int) -> int:
     room = max(0, job.spec.checkpoint.keep - num_checkpoints) + 1
     return min(room, sizes.checkpoints_to_write(job, first_step))
+
+
+def _buckets(photos: PhotoSet) -> tuple[PlannedBucket, ...]:
+    found = []
+    for size in sorted({photo.crop for photo in photos.photos}):
+        members = [photo for photo in photos.photos if photo.crop == size]
+        lost = max(1 - kept_share(photo.size, size) for photo in members)
+        names = tuple(photo.name for photo in members)
+        found.append(PlannedBucket(size=size, photos=names, most_lost=lost))
+    return tuple(found)
 
 
 def _class_images(job: PersonalizationJob) -> int:

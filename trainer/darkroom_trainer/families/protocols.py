@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from darkroom_trainer.families.layout import FamilyLayout
 
 Conditions = Mapping[str, Tensor]
 """What a denoiser is told beside the noisy latents, by the family's own names; first axis B or P."""
+
+CROPS: Final = "crops"
+"""Name of a condition beside the family's own, (B, 6): height and width of each picture, top and left corner
+of what was cut out of it once it was scaled, and height and width of that (arXiv 2307.01952, section 2.2).
+Absent where nothing is told: the picture is as large as it is seen."""
 
 
 class Objective(Protocol):
@@ -225,3 +230,8 @@ def model_of(family: FamilyLayout) -> FamilyModel:
 def rows_of(conditions: Conditions, rows: Any) -> Conditions:
     """Some rows of conditions: an index, a list or a tensor of them."""
     return {name: values[rows] for name, values in conditions.items()}
+
+
+def with_crops(conditions: Conditions, crops: Tensor | None) -> Conditions:
+    """Conditions, and the crops of the pictures where there is something to tell of them."""
+    return conditions if crops is None else {**conditions, CROPS: crops}

@@ -17,16 +17,15 @@ import torch.distributed as dist
 
 from darkroom_api.artifact import TrainState
 from darkroom_api.integrity import write_atomically
-from darkroom_api.job import PersonalizationJobSpec, Precision, PriorMode
+from darkroom_api.job import PersonalizationJobSpec, Precision
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.status import Reason
 from darkroom_api.times import format_time, utc_now
-from darkroom_api.training import Method
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import threads_here
-from darkroom_trainer.inputs.photos import PhotoSet, load_photos, photo_prompts
+from darkroom_trainer.inputs.photos import PhotoSet, load_photos, photo_buckets
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.output.checkpoint import Checkpoint
 from darkroom_trainer.output.export import export_model
@@ -35,8 +34,9 @@ from darkroom_trainer.progress.snapshot import Losses, Phase
 from darkroom_trainer.status import RunStatus, WorkerResult
 from darkroom_trainer.stopping import stop_requested
 from darkroom_trainer.training import engine, validation
-from darkroom_trainer.training.batches import BatchSource, Prompts, samples_of
-from darkroom_trainer.training.class_images import make_class_images, read_class_latents
+from darkroom_trainer.training.batch_source import batch_source
+from darkroom_trainer.training.batches import BatchSource, samples_of
+from darkroom_trainer.training.class_images import make_class_images
 from darkroom_trainer.training.collective import (
     any_rank,
     done_by_rank_0,
@@ -44,13 +44,11 @@ from darkroom_trainer.training.collective import (
     from_rank_0,
     mean_over_ranks,
 )
-from darkroom_trainer.training.latents import encode_moments
-from darkroom_trainer.training.loss import dreambooth_loss
+from darkroom_trainer.training.loss import dreambooth_loss, squared_errors
 from darkroom_trainer.training.methods import module_in_training
 from darkroom_trainer.training.models import load_base, split_state
 from darkroom_trainer.training.new_tokens import add_new_tokens
 from darkroom_trainer.training.schedule import learning_rates
-from darkroom_trainer.training.teacher import Teacher, frozen_teacher
 from darkroom_trainer.worker_task import WorkerTask
 
 logger = logging.getLogger(__name__)
@@ -76,7 +74,9 @@ def run_worker(task: WorkerTask) -> WorkerResult:
     Raises TrainerError for what the user can mend.
     """
     torch.set_num_threads(task.threads or threads_here())
-    photos = load_photos(task.photos_folder, task.job.spec.training.resolution)
+    training = task.job.spec.training
+    buckets = photo_buckets(training, task.base.side_step)
+    photos = load_photos(task.photos_folder, training.resolution, buckets)
     task = _at_newest_checkpoint(task, photos)
     with Reporter(task, dist.get_rank()) as reporter:
         return _train(task, photos, reporter)
@@ -96,7 +96,7 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
 
     # 2. All pictures become latents, once.
     reporter.enter(Phase.CACHING)
-    source = _batch_source(task, base, photos)
+    source = batch_source(task, base, photos)
 
     # 3. One engine for all that is trained, at the step of the checkpoint.
     ds_engine = engine.start_engine(module_in_training(base, spec), spec)
@@ -184,13 +184,18 @@ def _train_step(
         # 1. Instance and class images at random noise levels, one batch.
         batch = source.draw(step, samples)
         # 2. Forward: what does the denoiser make of them, given their prompts?
-        prediction = ds_engine(
-            batch.noisy.to(dtype), batch.timesteps, batch.prompts, batch.prompt_rows
-        )
+        predictions = [
+            ds_engine(one.noisy.to(dtype), one.timesteps, batch.prompts, one.prompt_rows, one.crops)
+            for one in batch.passes
+        ]
         # 3. Instance loss + lambda x prior loss.
-        terms = dreambooth_loss(
-            prediction, batch.target, batch.num_instance, prior_weight, batch.weights
+        errors = torch.cat(
+            [
+                squared_errors(prediction, one.target)
+                for prediction, one in zip(predictions, batch.passes, strict=True)
+            ]
         )
+        terms = dreambooth_loss(errors, batch.num_instance, prior_weight, batch.weights)
         # 4. Backward; DeepSpeed divides by the number of micro batches and reduces over ranks.
         ds_engine.backward(terms.total)
         # 5. Clip and update, after the last micro batch only.
@@ -199,7 +204,7 @@ def _train_step(
     # 6. Ranks average what they saw, and agree on whether to go on.
     *losses, stop = mean_over_ranks(
         [*(sums / len(micro_batches)).tolist(), float(stop_requested(run_folder))],
-        batch.noisy.device,
+        errors.device,
     )
     total, instance, prior = losses
     return StepStats(
@@ -258,56 +263,6 @@ def _complete_prior(task: WorkerTask, base: LoadedBase, reporter: Reporter) -> b
     stopped = _stopped(task)
     advance()  # by now the other ranks have made theirs
     return not stopped
-
-
-def _batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> BatchSource:
-    spec, store = task.job.spec, task.class_images
-    class_latents = None
-    if store is not None:
-        class_latents = read_class_latents(store, spec.prior_preservation.num_images)
-        class_latents = class_latents.to(base.device)
-    pixels = torch.stack([torch.from_numpy(photo.pixels) for photo in photos.photos])
-    return BatchSource(
-        seed=spec.training.seed,
-        global_batch_size=spec.global_batch_size,
-        moments=encode_moments(
-            base.codec,
-            pixels,
-            horizontal_flip=spec.training.horizontal_flip,
-            device=base.device,
-        ),
-        prompts=_prompts(base, spec, photos),
-        draws=[at for at, photo in enumerate(photos.photos) for _ in range(photo.repeats)],
-        class_latents=class_latents,
-        teacher=_teacher(base, spec),
-        objective=base.objective,
-        snr_gamma=None if spec.training.snr_gamma is None else float(spec.training.snr_gamma),
-        noise_offset=float(spec.training.noise_offset),
-    )
-
-
-def _teacher(base: LoadedBase, spec: PersonalizationJobSpec) -> Teacher | None:
-    if spec.prior_preservation.mode is not PriorMode.FROZEN_TEACHER:
-        return None
-    return frozen_teacher(
-        base,
-        spec.subject.class_prompt,
-        engine.DTYPES[spec.scale.precision],
-        stays_frozen=spec.training.method is not Method.FULL,
-    )
-
-
-def _prompts(base: LoadedBase, spec: PersonalizationJobSpec, photos: PhotoSet) -> Prompts:
-    """Those of the photos and of the class: tokens, or the frozen text encoders' states."""
-    of_photos = photo_prompts(photos, spec.subject)
-    distinct = list(dict.fromkeys([*of_photos, spec.subject.class_prompt]))
-    values = base.prompts(
-        distinct,
-        engine.DTYPES[spec.scale.precision],
-        train_text_encoder=spec.training.encodes_prompts,
-    )
-    rows = [distinct.index(prompt) for prompt in of_photos]
-    return Prompts(values, rows, distinct.index(spec.subject.class_prompt))
 
 
 def _train_state(task: WorkerTask, photos: PhotoSet, step: int) -> TrainState:

@@ -19,19 +19,19 @@ class LossTerms:
     prior: Tensor
 
 
-def dreambooth_loss(
-    prediction: Tensor,
-    target: Tensor,
-    num_instance: int,
-    prior_weight: float,
-    weights: Tensor | None = None,
-) -> LossTerms:
-    """Instance loss + lambda x prior loss (DreamBooth, arXiv 2208.12242, equation 2), in float32.
+def squared_errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """The mean squared error of each image, (B,) in float32, of predictions and targets (B, C, H, W)."""
+    return (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
 
-    The first `num_instance` of the batch are instance images, the rest class images. `weights`, (B,),
-    are those of the images' errors; all 1 when absent.
+
+def dreambooth_loss(
+    errors: Tensor, num_instance: int, prior_weight: float, weights: Tensor | None = None
+) -> LossTerms:
+    """Instance loss + lambda x prior loss (DreamBooth, arXiv 2208.12242, equation 2).
+
+    Of the errors, (B,), the first `num_instance` are those of instance images, the rest of class images.
+    `weights`, (B,), are those of the images' errors; all 1 when absent.
     """
-    errors = (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
     if weights is not None:
         errors = weights * errors
     instance = errors[:num_instance].mean()

@@ -19,6 +19,7 @@ from darkroom_trainer.families.protocols import (
     LoadedBase,
     model_of,
     rows_of,
+    with_crops,
 )
 from darkroom_trainer.inputs.base.layout import (
     MODEL_INDEX,
@@ -61,16 +62,23 @@ class TrainableDenoiser(nn.Module):
         return {name: self.get_submodule(name) for name in self._encoder_names}
 
     def forward(
-        self, noisy: Tensor, timesteps: Tensor, prompts: Conditions, rows: Tensor
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        prompts: Conditions,
+        rows: Tensor,
+        crops: Tensor | None = None,
     ) -> Tensor:
         """The prediction, (B, C, H, W), for noisy latents of that shape.
 
         `prompts` holds the distinct prompts, as tokens (P, …) when text encoders are trained and as
-        their states (P, …) when not; `rows` (B,) says which of them each latent has.
+        their states (P, …) when not; `rows` (B,) says which of them each latent has. `crops` are as
+        `CROPS`.
         """
         encoders = self.encoders
         states = self._conditioning.states(prompts, encoders) if encoders else prompts
-        return self._denoiser.predict(self.network, noisy, timesteps, rows_of(states, rows))
+        conditions = with_crops(rows_of(states, rows), crops)
+        return self._denoiser.predict(self.network, noisy, timesteps, conditions)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     VALIDATION = 8
     NOISE_OFFSET = 9
     ADAPTER = 10
+    BUCKET_ORDER = 11
 
 
 def generator(seed: int, stream: Stream, step: int, sample: int) -> np.random.Generator:
@@ -52,7 +53,13 @@ def integers(seed: int, stream: Stream, step: int, samples: Sequence[int], high:
     return torch.tensor(draws, dtype=torch.int64)
 
 
-def shuffled_index(seed: int, stream: Stream, position: int, length: int) -> int:
+def shuffled(seed: int, stream: Stream, epoch: int, length: int, lane: int = 0) -> list[int]:
+    """The order of all items in an epoch; lanes are independent."""
+    order: list[int] = generator(seed, stream, epoch, lane).permutation(length).tolist()
+    return order
+
+
+def shuffled_index(seed: int, stream: Stream, position: int, length: int, lane: int = 0) -> int:
     """The item at a position of an endless sequence of epochs, each a new order of all items."""
     epoch, offset = divmod(position, length)
-    return int(generator(seed, stream, epoch, 0).permutation(length)[offset])
+    return shuffled(seed, stream, epoch, length, lane)[offset]

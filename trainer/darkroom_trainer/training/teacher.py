@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from darkroom_trainer.families.protocols import Conditions, Denoiser, LoadedBase
+from darkroom_trainer.families.protocols import Conditions, Denoiser, LoadedBase, with_crops
 from darkroom_trainer.training.adapters import without_adapters
 
 
@@ -28,14 +28,17 @@ class Teacher:
     """Of the class prompt, (1, …), by the text encoders before they are trained."""
 
     @torch.no_grad()
-    def predict(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The prediction, (B, C, H, W) in float32, for noisy latents of that shape at timesteps (B,)."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, crops: Tensor | None = None) -> Tensor:
+        """The prediction, (B, C, H, W) in float32, for noisy latents of that shape at timesteps (B,).
+
+        `crops` are as `CROPS`.
+        """
         states = {
             name: state.expand(len(noisy), *state.shape[1:]) for name, state in self.states.items()
         }
         with without_adapters(self.network):
             prediction = self.denoiser.predict(
-                self.network, noisy.to(self.dtype), timesteps, states
+                self.network, noisy.to(self.dtype), timesteps, with_crops(states, crops)
             )
         return prediction.float()
 

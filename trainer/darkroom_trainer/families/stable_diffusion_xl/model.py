@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from darkroom_trainer.families.autoencoder import KLCodec
 from darkroom_trainer.families.clip import longest_prompt, token_ids
 from darkroom_trainer.families.noise_prediction import load_objective, read_scheduler
-from darkroom_trainer.families.protocols import BaseFiles, Conditions, LoadedBase
+from darkroom_trainer.families.protocols import CROPS, BaseFiles, Conditions, LoadedBase
 
 FIRST, SECOND = "text_encoder", "text_encoder_2"
 
@@ -75,7 +75,7 @@ class TwoClipConditioning:
 
 @dataclass(frozen=True)
 class SizedUNetDenoiser:
-    """As `Denoiser`: a UNet that is told how large the picture is, and that nothing was cropped away."""
+    """As `Denoiser`: a UNet that is told how large the picture is, and what of it was cropped away."""
 
     network: nn.Module
 
@@ -89,8 +89,9 @@ class SizedUNetDenoiser:
     ) -> Tensor:
         """As `Denoiser.predict`."""
         size = [side * self.latent_scale for side in noisy.shape[-2:]]
-        ids = torch.tensor([[*size, 0, 0, *size]], dtype=noisy.dtype, device=noisy.device)
-        added = {"text_embeds": conditions["pooled"], "time_ids": ids.expand(len(noisy), -1)}
+        whole = torch.tensor([[*size, 0, 0, *size]], dtype=noisy.dtype, device=noisy.device)
+        crops = conditions.get(CROPS, whole.expand(len(noisy), -1))
+        added = {"text_embeds": conditions["pooled"], "time_ids": crops}
         predicted = network(
             noisy,
             timesteps,
