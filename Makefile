@@ -18,6 +18,8 @@ REST := $(BIN)/python -m pytest -m "slow or cluster" --cluster=$(CLUSTER)
 # Where DeepSpeed was installed without its CPU extension, it is compiled with the ninja of the virtual environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export TOKENIZERS_PARALLELISM := false
+# Hundreds of processes that tests start import the same modules: they are compiled once, whatever the user's shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test quick test-exhaustive check format crds requirements bench bench-trainer bench-operator bench-demo cluster-up cluster-down clean
 
