@@ -17,8 +17,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 
-from darkroom_api.job import PersonalizationJob
+from darkroom_api.job import PersonalizationJob, Precision
 from darkroom_trainer.inputs.base_model import inspect_base
 from darkroom_trainer.output.checkpoint import newest_checkpoint
 from darkroom_trainer.progress.rank0 import Reporter
@@ -29,8 +30,17 @@ from darkroom_trainer.training.deepspeed_config import prepare_environment
 from darkroom_trainer.worker_task import WorkerTask
 
 
+def in_fp16(job):
+    """A job in FP16 without a GPU, which no user may have; this CPU does it, if slowly."""
+    get_accelerator().is_fp16_supported = lambda: True
+    scale = job.spec.scale.model_copy(update={"precision": Precision.FP16})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"scale": scale})})
+
+
 def build_task(entry):
     job = PersonalizationJob.model_validate_json(entry["job"])
+    if entry["fp16"]:
+        job = in_fp16(job)
     root = Path(entry["root"])
     run_folder = root / "run"
     run_folder.mkdir(parents=True, exist_ok=True)

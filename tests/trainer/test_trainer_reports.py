@@ -51,12 +51,21 @@ def test_figures_that_are_no_numbers_are_left_out(make_job, tmp_path):
     client = Recorder()
     losses = Losses(total=1e-7, instance=float("nan"), prior=None)
     Reports(make_job(tmp_path), tmp_path, client).progress(
-        snapshot(losses=losses, grad_norm=float("inf"), learning_rate=5e-6, eta_seconds=1.2)
+        snapshot(
+            losses=losses,
+            grad_norm=float("inf"),
+            learning_rate=5e-6,
+            loss_scale=2048.0,
+            skipped_steps=1,
+            eta_seconds=1.2,
+        )
     )
     (report,) = client.told
     assert {metric.name: metric.value for metric in report.metrics} == {
         "loss": "1e-07",
         "learning_rate": "5e-06",
+        "loss_scale": "2048",
+        "skipped_steps": "1",
     }
     assert (report.step, report.max_steps, report.eta_seconds) == (3, 4, 2)
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from darkroom_api.words import counted
 from darkroom_trainer.progress.snapshot import Phase, Progress
 
 logger = logging.getLogger(__name__)
@@ -33,11 +34,13 @@ class ProgressLog:
 def line(snapshot: Progress) -> str:
     """A snapshot as a person reads it."""
     if snapshot.phase is not Phase.TRAINING:
-        counted = f": {snapshot.done} of {snapshot.total}" if snapshot.total else ""
-        return f"{snapshot.phase}{counted}"
+        share = f": {snapshot.done} of {snapshot.total}" if snapshot.total else ""
+        return f"{snapshot.phase}{share}"
     words = [f"{snapshot.phase}: step {snapshot.step} of {snapshot.max_steps}"]
     if snapshot.losses is not None:
         words.append(f"loss {snapshot.losses.total:.4g}")
+    if snapshot.skipped_steps:
+        words.append(f"{counted(snapshot.skipped_steps, 'step')} skipped")
     if snapshot.images_per_second is not None:
         words.append(f"{snapshot.images_per_second:.3g} images/s")
     if snapshot.eta_seconds is not None:

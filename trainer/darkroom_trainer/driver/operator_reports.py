@@ -126,6 +126,8 @@ def _metrics(snapshot: Progress) -> tuple[status.Metric, ...]:
         "prior_loss": losses.prior if losses else None,
         "learning_rate": snapshot.learning_rate,
         "grad_norm": snapshot.grad_norm,
+        "loss_scale": snapshot.loss_scale,
+        "skipped_steps": snapshot.skipped_steps,
         "images_per_second": snapshot.images_per_second,
     }
     return tuple(

@@ -19,6 +19,8 @@ GAUGES: Final = {
     "eta_seconds": "Time that the remaining steps will take",
     "learning_rate": "Learning rate of the last step",
     "grad_norm": "Norm of the last gradient before clipping",
+    "loss_scale": "What FP16's losses are multiplied by",
+    "skipped_steps": "Optimizer steps whose gradients FP16 could not hold: they changed nothing",
     "class_images_made": "Class images that this run generated",
     "last_checkpoint_step": "Step of the last complete checkpoint",
 }

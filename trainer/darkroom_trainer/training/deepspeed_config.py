@@ -13,8 +13,15 @@ BUCKET_ELEMENTS: Final = 50_000_000
 FP16_INITIAL_SCALE_POWER: Final = 12
 """First fp16 loss scale as a power of two: 2^16 wastes the first steps of a short job on overflows."""
 
+FP16_HYSTERESIS: Final = 1
+"""Overflows until the loss scale is halved: with the usual 2 a second step is lost at the same scale, and
+with 1 the third step holds gradients of up to 64."""
+
 FP16_SCALE_WINDOW: Final = 100
 """Overflow-free steps before the loss scale doubles; the usual 1000 is a whole job here."""
+
+FP16_MIN_SCALE: Final = 1
+"""Least loss scale: DeepSpeed raises an error at the overflow after it."""
 
 
 def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
@@ -38,8 +45,8 @@ def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
             "loss_scale": 0,
             "initial_scale_power": FP16_INITIAL_SCALE_POWER,
             "loss_scale_window": FP16_SCALE_WINDOW,
-            "hysteresis": 2,
-            "min_loss_scale": 1,
+            "hysteresis": FP16_HYSTERESIS,
+            "min_loss_scale": FP16_MIN_SCALE,
         }
     if scale.offload is Offload.CPU:
         # torch's AdamW runs on the CPU as it is; DeepSpeed's own would have to be compiled.

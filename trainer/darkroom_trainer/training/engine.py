@@ -43,6 +43,9 @@ class Engine(Protocol):
     global_steps: int
     """Optimizer steps done, those before a restored checkpoint included."""
 
+    skipped_steps: int
+    """Those of them that changed nothing, since their gradients overflowed."""
+
     checkpoint_engine: "RecordingCheckpointEngine"
 
     rate_names: tuple[str, ...]
@@ -58,7 +61,10 @@ class Engine(Protocol):
         """Clips and updates after the last micro batch of an optimizer step; else only counts."""
 
     def get_global_grad_norm(self) -> Tensor | float:
-        """Norm of the accumulated gradient before it was clipped."""
+        """Norm of the accumulated gradient before it was clipped; infinite where it overflowed."""
+
+    def fp16_enabled(self) -> bool:
+        """Whether losses are scaled, so that FP16 holds their gradients."""
 
     def save_checkpoint(
         self, folder: str, *, tag: str, save_latest: bool, exclude_frozen_parameters: bool
@@ -191,6 +197,11 @@ def load_engine(engine: Engine, folder: Path) -> None:
 def grad_norm(engine: Engine) -> float:
     """Norm of the accumulated gradient before clipping, after `engine.step()`; not finite if it isn't."""
     return float(engine.get_global_grad_norm())
+
+
+def loss_scale(engine: Engine) -> float | None:
+    """What the next step's losses are multiplied by; None where gradients need no scaling."""
+    return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None
 
 
 def gather_weights(engine: Engine) -> dict[str, Tensor]:

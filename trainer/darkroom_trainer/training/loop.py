@@ -44,6 +44,7 @@ from darkroom_trainer.training.collective import (
     from_rank_0,
     mean_over_ranks,
 )
+from darkroom_trainer.training.deepspeed_config import FP16_MIN_SCALE
 from darkroom_trainer.training.loss import dreambooth_loss, squared_errors
 from darkroom_trainer.training.methods import module_in_training
 from darkroom_trainer.training.models import load_base, split_state
@@ -59,13 +60,21 @@ class StepStats:
     """One optimizer step, averaged over its micro batches and all ranks."""
 
     losses: Losses
+
     grad_norm: float
+    """Infinite where FP16 could not hold the gradient: DeepSpeed skips the step and halves the loss scale."""
 
     learning_rate: float
     """Of the denoiser's network, or of what is trained instead."""
 
     stop: bool
     """Whether somebody asked to stop."""
+
+    loss_scale: float | None = None
+    """FP16's, of the next step."""
+
+    skipped_steps: int | None = None
+    """Of all the run's steps with FP16, those that were skipped."""
 
 
 def run_worker(task: WorkerTask) -> WorkerResult:
@@ -113,7 +122,12 @@ def _train(task: WorkerTask, photos: PhotoSet, reporter: Reporter) -> WorkerResu
         stats = _train_step(ds_engine, source, spec, step, run_folder)
         step += 1
         reporter.step(
-            step, stats.losses, grad_norm=stats.grad_norm, learning_rate=stats.learning_rate
+            step,
+            stats.losses,
+            grad_norm=stats.grad_norm,
+            learning_rate=stats.learning_rate,
+            loss_scale=stats.loss_scale,
+            skipped_steps=stats.skipped_steps,
         )
         _refuse_nan(step, stats, spec.scale.precision)
         if validation.is_due(spec, step):
@@ -207,6 +221,7 @@ def _train_step(
         errors.device,
     )
     total, instance, prior = losses
+    loss_scale = engine.loss_scale(ds_engine)
     return StepStats(
         losses=Losses(
             total=total,
@@ -216,13 +231,15 @@ def _train_step(
         grad_norm=engine.grad_norm(ds_engine),
         learning_rate=getattr(rates, ds_engine.rate_names[0]),
         stop=stop > 0,
+        loss_scale=loss_scale,
+        skipped_steps=None if loss_scale is None else ds_engine.skipped_steps,
     )
 
 
 def _refuse_nan(step: int, stats: StepStats, precision: Precision) -> None:
     """Ends a run that diverged before its weights are saved; the same on every rank."""
     values = {"loss": stats.losses.total}
-    if precision is not Precision.FP16:  # there DeepSpeed skips the step and lowers the loss scale
+    if precision is not Precision.FP16 or stats.loss_scale == FP16_MIN_SCALE:
         values["gradient's norm"] = stats.grad_norm
     for name, value in values.items():
         if not math.isfinite(value):
