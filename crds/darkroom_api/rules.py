@@ -152,11 +152,14 @@ SPEC_RULES: tuple[SpecRule, ...] = (
     SpecRule(
         field="subject.identifier",
         message="is a new token with this method: write it within < and >, for example <sks>",
-        # Without them it would be found inside of other words, too.
-        cel="(self.training.method != 'TextualInversion' && !has(self.training.newTokens))"
+        # Without them it would be found inside of other words, too. With Full they are refused as such.
+        cel="self.training.method == 'Full'"
+        " || (self.training.method == 'LoRA' && !has(self.training.newTokens))"
         " || self.subject.identifier.startsWith('<')",
         holds=lambda spec: (
-            spec.training.added_tokens is None or spec.subject.identifier.startswith("<")
+            spec.training.method == "Full"
+            or spec.training.added_tokens is None
+            or spec.subject.identifier.startswith("<")
         ),
     ),
     SpecRule(

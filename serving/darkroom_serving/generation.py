@@ -60,12 +60,12 @@ class Studio:
         if self._waiting >= self._limits.max_waiting:
             raise too_busy(self._waiting)
         started_s = time.monotonic()
-        model, outcome = "unknown", "error"
+        model, outcome, sampler = "unknown", "error", request.sampler
         self._waiting += 1
         try:
             found = await asyncio.to_thread(self._catalogue.find, request.model)
             model = found.model_id
-            response = await self._in_worker(found, request)
+            response, sampler = await self._in_worker(found, request)
             outcome = "ok"
         except ApiError as error:
             outcome = error.code or outcome
@@ -76,10 +76,12 @@ class Studio:
         finally:
             self._waiting -= 1
             elapsed_s = time.monotonic() - started_s
-            self._metrics.images(request.n, elapsed_s, model, request.sampler, outcome)
+            self._metrics.images(request.n, elapsed_s, model, sampler, outcome)
         return response
 
-    async def _in_worker(self, model: ServedModel, request: ImagesRequest) -> ImagesResponse:
+    async def _in_worker(
+        self, model: ServedModel, request: ImagesRequest
+    ) -> tuple[ImagesResponse, Sampler]:
         gone = threading.Event()
         loop = asyncio.get_running_loop()
         try:
@@ -91,7 +93,8 @@ class Studio:
 
     def _draw_now(
         self, model: ServedModel, request: ImagesRequest, stopped: Callable[[], bool]
-    ) -> ImagesResponse:
+    ) -> tuple[ImagesResponse, Sampler]:
+        """The response, and the sampler that drew it."""
         loaded = self._load(model)
         jobs = resolve(request, loaded)
         pictures = self._engine.draw(loaded, jobs, stopped)
@@ -102,9 +105,9 @@ class Studio:
             ImageData(b64_json=_base64(png_bytes(picture, job, model)), seed=job.seed)
             for picture, job in zip(pictures, jobs, strict=True)
         ]
-        return ImagesResponse(
-            created=int(time.time()), data=data, warnings=_warnings(request, loaded)
-        )
+        warnings = _warnings(request, loaded)
+        response = ImagesResponse(created=int(time.time()), data=data, warnings=warnings)
+        return response, jobs[0].sampler
 
     def _load(self, model: ServedModel) -> LoadedModel:
         if model in self._store:

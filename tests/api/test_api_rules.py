@@ -82,7 +82,7 @@ CASES = (
             NEW_TOKEN | {"training": {"method": "LoRA", "newTokens": {}}},
             NEW_TOKEN | {"training": INVERSION | {"newTokens": {"vectors": 2}}},
         ),
-        (NEW_TOKEN | {"training": {"newTokens": {}}},),
+        (NEW_TOKEN | {"training": {"newTokens": {}}}, {"training": {"newTokens": {}}}),
     ),
     (
         "training.newTokens.learningRate",

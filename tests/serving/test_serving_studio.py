@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from ray.serve import metrics as serve_metrics
 
+from darkroom_api.artifact import ArtifactKind
 from darkroom_serving.engine import StoppedError
 from darkroom_serving.errors import ApiError
 from darkroom_serving.generation import Studio
@@ -17,6 +18,7 @@ from darkroom_serving.metrics import ClassificationMetrics, GenerationMetrics
 from darkroom_serving.models import ModelCatalogue
 from darkroom_serving.settings import Limits
 from darkroom_serving.wire import ImagesRequest
+from darkroom_testing.tiny_families import write_z_image
 
 
 class PatientEngine:
@@ -40,9 +42,19 @@ def engine():
 
 
 @pytest.fixture
-def studio(tmp_path, serving_base, engine):
-    catalogue = ModelCatalogue(tmp_path / "models", serving_base)
-    return Studio(catalogue, Limits(max_waiting=1), max_models=1, engine=engine)
+def studio_of(tmp_path, engine):
+    """A studio with the base model in a folder."""
+
+    def build(folder):
+        catalogue = ModelCatalogue(tmp_path / "models", folder)
+        return Studio(catalogue, Limits(max_waiting=1), max_models=1, engine=engine)
+
+    return build
+
+
+@pytest.fixture
+def studio(studio_of, serving_base):
+    return studio_of(serving_base)
 
 
 @pytest.fixture
@@ -88,6 +100,18 @@ def test_no_metric_holds_what_a_user_wrote(studio, counted):
         asyncio.run(studio.draw(request_of(model="secret")))
     assert counted["darkroom_generation_images_total"] == [
         ({"model": "unknown", "sampler": "ddim", "outcome": "model_not_found"}, 1)
+    ]
+
+
+def test_a_sampler_that_nobody_chose_is_counted_as_the_one_that_drew(
+    tmp_path, studio_of, seal_folder, engine, counted
+):
+    write_z_image(tmp_path / "flows", seed=0)
+    seal_folder(tmp_path / "flows", ArtifactKind.BASE_MODEL, "flows")
+    engine.allowed.set()
+    asyncio.run(studio_of(tmp_path / "flows").draw(request_of()))
+    assert counted["darkroom_generation_images_total"] == [
+        ({"model": "flows", "sampler": "euler", "outcome": "ok"}, 1)
     ]
 
 

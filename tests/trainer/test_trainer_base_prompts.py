@@ -61,6 +61,21 @@ def test_a_class_noun_that_the_tokenizer_splits_is_warned_about(warnings_of):
     assert warning.endswith("; a common word for it works better")
 
 
+def test_a_first_word_of_new_tokens_that_the_tokenizer_splits_is_warned_about(
+    miniature, make_job, tmp_path
+):
+    def warnings(initializer):
+        new = {"method": "LoRA", "newTokens": {"initializer": initializer}}
+        spec = make_job(tmp_path, subject={"identifier": "<sks>"}, training=new).spec
+        return [str(doubt) for doubt in prompt_warnings(miniature, spec)]
+
+    assert warnings("cat") == []
+    (warning,) = warnings("goldendoodle")
+    field, _, said = warning.partition(": ")
+    assert field == "spec.training.newTokens.initializer"
+    assert said.startswith("goldendoodle is no word to the base model, it reads g")
+
+
 def test_a_token_without_an_embedding_is_refused(tiny_base, make_job, tmp_path):
     base = shutil.copytree(tiny_base, tmp_path / "base")
     (base / MANIFEST_FILE).unlink()

@@ -144,13 +144,16 @@ def prompt_warnings(
     """
     reader, subject = WordReader(base, new_token_names(spec)), spec.subject
     identifier, noun = reader.word(subject.identifier), reader.word(subject.class_noun)
-    unknown = _unknown_words(reader, subject.class_noun)
+    unknown = _unknown_words(reader, "spec.subject.classNoun", subject.class_noun)
+    tokens = spec.training.added_tokens
+    first = (tokens and tokens.initializer) or ""
     prompts = dict.fromkeys(captions, "spec.subject.images") | _prompts(spec)
     _refuse_unknown_tokens(base, reader, prompts)
     cut = (_cut(reader, prompt, prompts[prompt], identifier, base.max_tokens) for prompt in prompts)
     return [
         *_meanings(reader, subject.identifier, identifier, [] if unknown else noun),
         *unknown,
+        *_unknown_words(reader, "spec.training.newTokens.initializer", first),
         *filter(None, cut),
     ]
 
@@ -223,15 +226,16 @@ def _meanings(
     ]
 
 
-def _unknown_words(reader: WordReader, class_noun: str) -> list[Problem]:
+def _unknown_words(reader: WordReader, field: str, words: str) -> list[Problem]:
+    """Words of a field that the tokenizer splits, where it knows words at all."""
     if not reader.knows_words():
         return []
     return [
         Problem(
-            "spec.subject.classNoun",
+            field,
             f"{word} is no word to the base model, it reads {' + '.join(map(reader.piece, ids))}",
             "a common word for it works better",
         )
-        for word in re.findall(r"[A-Za-z]+", class_noun)
+        for word in re.findall(r"[A-Za-z]+", words)
         if len(ids := reader.word(word)) > 1
     ]
