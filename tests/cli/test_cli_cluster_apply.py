@@ -119,6 +119,18 @@ def test_photos_are_made_as_small_as_the_training_uses_them(job, photos, kubectl
     assert all(picture.format == "JPEG" and not picture.getexif() for picture in pictures)
 
 
+def test_what_a_square_would_lose_is_said_unless_photos_keep_their_shape(
+    job, photos, kubectl, darkroom
+):
+    lost = "the square in its middle is used, and 67% of it is lost"
+    assert lost in darkroom("apply", job, "--photos", photos).stderr
+    field = "resolution: 64\n    aspectRatioBuckets: true"
+    job.write_text(job.read_text().replace("resolution: 64", field))
+    done = darkroom("apply", job, "--photos", photos)
+    assert done.exit_code == 0, done.stderr
+    assert "is lost" not in done.stderr
+
+
 def test_photos_need_a_config_map_in_the_job(valid_job, photos, kubectl, darkroom):
     valid_job.write_text(valid_job.read_text().replace("file:photos", "pvc://photos/rex"))
     done = darkroom("apply", valid_job, "--photos", photos)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from darkroom.errors import CommandError
+from darkroom_api.pictures.buckets import bucket_sizes
 from darkroom_api.pictures.captions import caption_line
 from darkroom_api.pictures.folder import METADATA_FILE, PhotoFolderError
 from darkroom_api.pictures.photos import PhotoSet, read_photos
@@ -15,11 +16,17 @@ from darkroom_api.words import counted
 if TYPE_CHECKING:
     from PIL import Image
 
+    from darkroom_api.training import Training
+
 MAX_BYTES: Final = 1 << 20
 """What Kubernetes lets a ConfigMap hold."""
 
 QUALITY: Final = 90
 """Of the JPEG files: no difference to be seen, a third of the size of 100."""
+
+
+SIDE_STEP: Final = 8
+"""What the sides of a bucket are multiples of, as far as is known here: the base model may want more."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,17 @@ class Photos:
         return sum(map(len, self.files.values()))
 
 
-def photos_for_cluster(folder: Path, resolution: int) -> Photos:
-    """Every picture of a folder, no larger than the training uses it.
+def photos_for_cluster(folder: Path, training: "Training") -> Photos:
+    """Every picture of a folder, no larger than the training uses it; its shape stays.
 
     Raises CommandError with all pictures that can't be used, or when they are too few or too large.
     """
+    resolution = training.resolution
+    buckets = bucket_sizes(resolution, SIDE_STEP) if training.aspect_ratio_buckets else ()
     try:
-        found = read_photos(folder, resolution, lambda image, _: _prepared(image, resolution))
+        found = read_photos(
+            folder, resolution, lambda image, _: _prepared(image, resolution), buckets
+        )
     except PhotoFolderError as error:
         raise CommandError(_of_option(str(error))) from error
     if found.quarantined:

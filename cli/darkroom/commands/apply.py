@@ -103,7 +103,7 @@ def _read_photos(job: "PersonalizationJob", folder: Path) -> "Photos":
             f"--photos: the job takes its pictures from {images.uri};"
             " set spec.subject.images.configMap: NAME instead of uri"
         )
-    photos = photos_for_cluster(folder, job.spec.training.resolution)
+    photos = photos_for_cluster(folder, job.spec.training)
     for warning in photos.warnings:
         complain(f"warning: {warning}")
     return photos
