@@ -98,6 +98,13 @@ SPEC_RULES: tuple[SpecRule, ...] = (
         holds=lambda spec: spec.training.warmup_steps < spec.training.max_steps,
     ),
     _in_bounds("training.maxGradNorm", most=1000, example="1.0"),
+    SpecRule(
+        field="training.ema.decay",
+        message="must be greater than 0 and less than 1: write for example 0.9999",
+        cel="!has(self.training.ema) || (double(self.training.ema.decay) > 0.0"
+        " && double(self.training.ema.decay) < 1.0)",
+        holds=lambda spec: spec.training.ema is None or 0.0 < float(spec.training.ema.decay) < 1.0,
+    ),
     _in_bounds("training.snrGamma", most=100, example="5.0", optional=True),
     SpecRule(
         field="training.noiseOffset",

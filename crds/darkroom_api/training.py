@@ -63,6 +63,14 @@ class NewTokens(ApiModel):
     """Learning rate of the embeddings; `training.learningRate` when absent. Greater than 0, at most 1."""
 
 
+class Ema(ApiModel):
+    """Moving average of the weights over the optimizer steps (EMA): it is drawn and published, not the last step."""
+
+    decay: Decimal = "0.9999"
+    """What the average keeps of itself in a step; (1 + n) / (10 + n) while that is less, after n steps.
+    Greater than 0, less than 1."""
+
+
 class Training(ApiModel):
     """How the weights are trained."""
 
@@ -91,6 +99,9 @@ class Training(ApiModel):
 
     max_grad_norm: Decimal = "1.0"
     """Gradients are scaled down to this global norm. Greater than 0, at most 1000."""
+
+    ema: Ema | None = None
+    """Moving average of the weights, to draw validation pictures with and to publish; none when absent."""
 
     snr_gamma: Decimal | None = None
     """Min-SNR weighting of the loss (arXiv 2303.09556, usually 5.0), of instance and class images alike;

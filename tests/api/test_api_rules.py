@@ -43,6 +43,12 @@ CASES = (
         ({"warmupSteps": 100, "maxSteps": 100},),
     ),
     ("training.maxGradNorm", "training.maxGradNorm", ("0.1", "1e3"), ("0", "1000.5")),
+    (
+        "training.ema.decay",
+        "training.ema",
+        ({}, {"decay": "0.9999"}, {"decay": "1e-3"}),
+        ({"decay": "0"}, {"decay": "1"}, {"decay": "1.0"}),
+    ),
     ("training.snrGamma", "training.snrGamma", ("5.0", "100"), ("0", "101")),
     ("training.noiseOffset", "training.noiseOffset", ("0", "1"), ("1.1",)),
     (

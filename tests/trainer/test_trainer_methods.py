@@ -10,7 +10,12 @@ from darkroom_api.training import Lora, LoraTargets
 from darkroom_trainer.driver.additions import added_parameters, warnings_of
 from darkroom_trainer.driver.base_check import check_base
 from darkroom_trainer.driver.plan import make_plan, predict_peak_memory
-from darkroom_trainer.driver.sizes import FILE_BYTES, checkpoint_bytes, model_bytes
+from darkroom_trainer.driver.sizes import (
+    FILE_BYTES,
+    checkpoint_bytes,
+    model_bytes,
+    trained_parameters,
+)
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.adapter_layers import adapter_layers
 from darkroom_trainer.inputs.base_model import inspect_base
@@ -163,6 +168,20 @@ def test_a_plan_is_of_what_is_trained(make_job, tmp_path, tiny, tiny_photos):
     assert predict_peak_memory(lora, tiny) < predict_peak_memory(full, tiny)
     plans = [plan_of(job, tiny, tiny_photos) for job in (full, lora)]
     assert plans[1].estimated_seconds < plans[0].estimated_seconds
+
+
+@pytest.mark.parametrize("method", ["Full", "LoRA"])
+def test_the_moving_average_is_in_the_plan_s_memory_and_checkpoints(
+    make_job, tmp_path, tiny, method
+):
+    def job(**more):
+        return make_job(tmp_path, training={"method": method, **more}, scale={"workers": 2})
+
+    plain, averaged = job(), job(ema={})
+    trained = trained_parameters(plain, tiny)
+    assert checkpoint_bytes(averaged, tiny) - checkpoint_bytes(plain, tiny) == 4 * trained
+    more = predict_peak_memory(averaged, tiny) - predict_peak_memory(plain, tiny)
+    assert more == pytest.approx(4 * trained / 2, abs=1), "two workers share it"
 
 
 def test_the_teacher_of_adapters_takes_no_memory(make_job, tmp_path, tiny):

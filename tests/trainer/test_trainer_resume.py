@@ -91,8 +91,7 @@ def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos):
             root,
             training=training | changed.pop("training", {}),
             scale=scale | {"offload": offload},
-            validation=GRID,
-            **changed,
+            **{"validation": GRID} | changed,
         )
         return {
             "name": name,
@@ -188,8 +187,11 @@ PIVOTAL = LORA | {
     "training": LORA["training"]
     | {"newTokens": {"learningRate": "5e-2"}, "gradientCheckpointing": True},
 }
+EMA = {"ema": {"decay": "0.5"}}
 METHODS = {
     "lora-0": (LORA, 0, "FP32"),
+    "lora-ema-2": (LORA | {"training": LORA["training"] | EMA}, 2, "FP32"),
+    "inversion-ema-0": (INVERSION | {"training": INVERSION["training"] | EMA}, 0, "FP32"),
     "lora-2": (LORA, 2, "FP32"),
     "lora-teacher-2": (LORA | TEACHER, 2, "BF16"),
     "lora-teacher-1": (LORA | TEACHER, 1, "FP32"),
@@ -199,7 +201,7 @@ METHODS = {
     "pivotal-teacher-0": (PIVOTAL | TEACHER, 0, "FP32"),
 }
 """A method and its prior, ZeRO stage, precision."""
-SHORT_METHODS = ("lora-teacher-2", "inversion-0", "pivotal-2")
+SHORT_METHODS = ("lora-teacher-2", "inversion-ema-0", "pivotal-2")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_every_method_resumes_to_the_same_bytes_and_saves_only_what_it_trains(
         root = Path(entry["root"])
         (model,) = (root / "models" / "default" / "tiny").glob("[0-9a-f]" * 64)
         last = root / "run" / "checkpoints" / f"step-{STEPS:08d}"
-        for folder, share in ((model, 0.3), (last, 1.5)):
+        for folder, share in ((model, 0.3), (last, 1.7)):
             weights = [*folder.rglob("*.safetensors"), *folder.rglob("*.pt")]
             assert 0 < sum(path.stat().st_size for path in weights) < share * of_base
 
@@ -252,6 +254,68 @@ def test_workers_that_are_started_again_continue_and_publish_the_same_bytes(
     assert code == 0, errors
     assert published["again"] == published["whole"]
     assert (tmp_path / "again" / "steps").read_text().split() == ["1", "2", "3", "3", "4", "5"]
+
+
+AVERAGED_STEPS = 3
+SHORT_AVERAGES = [(2, "FP32", "None"), (3, "FP32", "None")]
+
+
+def averaged(weights, decay):
+    """The closed form of EMA over the weights of steps 1, 2, ...: the first is the average of itself."""
+    mean = weights[0]
+    for step, now in enumerate(weights[1:], 1):
+        kept = min(decay, (1 + step) / (10 + step))
+        mean = {name: kept * mean[name] + (1 - kept) * now[name] for name in now}
+    return mean
+
+
+@pytest.mark.parametrize(
+    ("workers", "cases"),
+    [
+        pytest.param(2, SHORT_AVERAGES, id="2-short"),
+        pytest.param(1, MATRIX, id="1-whole", marks=pytest.mark.exhaustive),
+        pytest.param(2, MATRIX, id="2-whole", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_the_moving_average_of_the_steps_is_published_and_resumes_to_the_same_bytes(
+    tmp_path, run_ranks, entry_of, workers, cases
+):
+    """A grid of the average is drawn on the way: the steps after it are none the wiser."""
+
+    def entry(name, case, steps, training=None):
+        changes = {
+            "training": {"maxSteps": steps} | (training or {}),
+            "validation": GRID | {"everySteps": 2},
+        }
+        return entry_of(tmp_path / name, name, workers, *case, method=changes)
+
+    steps = range(1, AVERAGED_STEPS + 1)
+    precisions = {precision for _, precision, _ in cases}
+    plain = [entry(f"{p}-{n}", (2, p, "None"), n) for p in sorted(precisions) for n in steps]
+    ema = {"ema": {"decay": "0.2"}}
+    wholes = {
+        "-".join(map(str, case)): entry("-".join(map(str, case)), case, AVERAGED_STEPS, ema)
+        for case in cases
+    }
+    undisturbed, code, errors = run_ranks(
+        tmp_path / "whole.json", [*plain, *wholes.values()], workers
+    )
+    assert code == 0, errors
+    for (name, whole), (_, precision, _) in zip(wholes.items(), cases, strict=True):
+        each = [published_unet(tmp_path / f"{precision}-{step}") for step in steps]
+        found = published_unet(Path(whole["root"]))
+        expected = averaged(each, 0.2)
+        assert mean_difference(found, expected) < STAGE_TOLERANCE[precision] / 10, name
+        assert mean_difference(found, each[-1]) > STAGE_TOLERANCE[precision] / 5, name
+
+    resumed = []
+    for name, case in zip(wholes, cases, strict=True):
+        keep_first_checkpoint(Path(wholes[name]["root"]), tmp_path / f"resumed-{name}")
+        again = entry(f"resumed-{name}", case, AVERAGED_STEPS, ema)
+        resumed.append(again | {"name": name})
+    continued, code, errors = run_ranks(tmp_path / "resumed.json", resumed, workers)
+    assert code == 0, errors
+    assert continued == {name: undisturbed[name] for name in wholes}
 
 
 DEATHS = {

@@ -184,6 +184,7 @@ def test_every_decimal_number_that_fixes_a_training_is_compared_as_a_number(make
     decimals = set(decimals_in(job_schema()["properties"]["spec"]))
     given = {"maxGradNorm": "2", "noiseOffset": "0.1", "snrGamma": "5"}
     given |= {"textEncoderLearningRate": "1e-4", "newTokens": {"learningRate": "5e-3"}}
+    given |= {"ema": {"decay": "0.999"}}
     subject = {"identifier": "<sks>"}
     job = make_job(tmp_path, subject=subject, training=given | {"method": "LoRA"})
     assert decimals & checkpoint.numerics(job.spec).keys() == set(checkpoint.DECIMALS)

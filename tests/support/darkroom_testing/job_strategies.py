@@ -47,6 +47,7 @@ NEAR_RULES = {
         "trainTextEncoder": st.booleans(),
         "lora": st.just({}),
         "newTokens": st.fixed_dictionaries({}, optional={"learningRate": DECIMALS}),
+        "ema": st.fixed_dictionaries({}, optional={"decay": DECIMALS}),
     },
     "priorPreservation": {
         "weight": st.sampled_from(["0", "100", "100.1", "1e2", "1e3", "-1"]),

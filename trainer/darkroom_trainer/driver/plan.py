@@ -185,7 +185,8 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
 
     16 bytes a trained parameter, of which ZeRO stage 1 shards the optimizer's part over the world
     size, stage 2 the gradients' too and stage 3 the weights' too; the weights of frozen parts;
-    and an estimate for activations. With CPU offload the optimizer's part leaves a GPU.
+    and an estimate for activations. The moving average goes with the optimizer's part. With CPU offload
+    that leaves a GPU.
     """
     spec = job.spec
     full = spec.scale.precision is Precision.FP32
@@ -195,7 +196,8 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     per_parameter = state["weights"] / (world if stage >= 3 else 1)
     per_parameter += state["gradients"] / (world if stage >= 2 else 1)
     if not (on_gpu and spec.scale.offload is Offload.CPU):
-        per_parameter += state["optimizer"] / (world if stage >= 1 else 1)
+        per_share = state["optimizer"] + (sizes.EMA_BYTES if spec.training.ema else 0)
+        per_parameter += per_share / (world if stage >= 1 else 1)
     frozen = sum(base.num_parameters.values())
     if spec.training.method is Method.FULL:
         frozen -= sizes.trained_parameters(job, base)

@@ -14,6 +14,9 @@ from darkroom_trainer.training.deepspeed_config import effective_stage
 OPTIMIZER_BYTES: Final = 12
 """Bytes a trained parameter in a checkpoint: its fp32 master and Adam's two moments."""
 
+EMA_BYTES: Final = 4
+"""Bytes a trained parameter for its moving average, in memory and in a checkpoint."""
+
 FILE_BYTES: Final = 1 << 20
 """What a checkpoint or a model needs beside its numbers: names of tensors, manifest, card, blocks of
 the file system. About 1 kB a tensor in each of DeepSpeed's files."""
@@ -32,6 +35,8 @@ def checkpoint_bytes(job: PersonalizationJob, base: BaseModel) -> int:
     per_parameter = OPTIMIZER_BYTES
     if effective_stage(scale) in (1, 2):
         per_parameter += 4 if scale.precision is Precision.FP32 else 2
+    if job.spec.training.ema is not None:
+        per_parameter += EMA_BYTES
     return trained_parameters(job, base) * per_parameter + FILE_BYTES
 
 

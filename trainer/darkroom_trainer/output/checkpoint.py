@@ -50,6 +50,7 @@ NUMERICS_FILE: Final = "numerics.json"
 DECIMALS: Final = (
     "priorPreservation.weight",
     "priorPreservation.guidanceScale",
+    "training.ema.decay",
     "training.learningRate",
     "training.maxGradNorm",
     "training.newTokens.learningRate",
@@ -123,10 +124,10 @@ def numerics(spec: PersonalizationJobSpec) -> dict[str, Any]:
 
 
 def _of_method(training: Training, wire: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `spec.training`; those of the method by name, with their defaults."""
+    """The fields of `spec.training`; those of the method and of EMA by name, with their defaults."""
     lora, tokens = training.adapters, training.added_tokens
-    fields = {key: value for key, value in wire.items() if key not in ("lora", "newTokens")}
-    for name, own in (("lora", lora), ("newTokens", tokens)):
+    fields = {key: value for key, value in wire.items() if key not in ("lora", "newTokens", "ema")}
+    for name, own in (("lora", lora), ("newTokens", tokens), ("ema", training.ema)):
         if own is not None:
             own_fields = own.model_dump(mode="json", by_alias=True)
             fields |= {f"{name}.{key}": value for key, value in own_fields.items()}

@@ -162,7 +162,7 @@ def _trained(base: BaseModel, training: Training) -> str:
         of = f"LoRA of {of}, rank {lora.rank}, alpha {lora.scaled_alpha}"
     if (tokens := training.added_tokens) is not None:
         of = ", ".join(filter(None, [of, counted(tokens.vectors, "new token")]))
-    return of
+    return of if training.ema is None else f"{of} (moving average)"
 
 
 def _prior_in_words(prior: PriorPreservation) -> str:

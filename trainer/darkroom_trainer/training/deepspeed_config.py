@@ -15,7 +15,7 @@ FP16_INITIAL_SCALE_POWER: Final = 12
 
 FP16_HYSTERESIS: Final = 1
 """Overflows until the loss scale is halved: with the usual 2 a second step is lost at the same scale, and
-with 1 the third step holds gradients of up to 64."""
+with 1 the third step holds gradients of up to 60."""
 
 FP16_SCALE_WINDOW: Final = 100
 """Overflow-free steps before the loss scale doubles; the usual 1000 is a whole job here."""

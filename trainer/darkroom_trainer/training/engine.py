@@ -1,6 +1,7 @@
 """The DeepSpeed engine: started, saved by all ranks, loaded, and gathered into whole weights."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,6 +21,7 @@ from darkroom_trainer.training.deepspeed_config import effective_stage, engine_c
 from darkroom_trainer.training.models import TrainableDenoiser
 from darkroom_trainer.training.new_tokens import new_embeddings
 from darkroom_trainer.training.schedule import LearningRates, own_rates
+from darkroom_trainer.training.weight_average import WeightAverage, fp32_masters
 
 DTYPES: Final = {
     Precision.FP32: torch.float32,
@@ -50,6 +52,9 @@ class Engine(Protocol):
 
     rate_names: tuple[str, ...]
     """Which of the `LearningRates` each group of parameters has."""
+
+    average: WeightAverage | None
+    """The moving average of the weights, where the job has one."""
 
     def __call__(self, *inputs: Tensor | Conditions) -> Tensor:
         """Forward of the module."""
@@ -132,8 +137,10 @@ def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Eng
     made.enable_backward_allreduce = spec.scale.workers > 1 or effective_stage(spec.scale) > 0
     # Without ZeRO it clips, but keeps the norm to itself.
     made.clip_fp32_gradients = lambda: _clip(made, float(spec.training.max_grad_norm))
+    ema = spec.training.ema
+    made.average = None if ema is None else WeightAverage(made, float(ema.decay))
     engine: Engine = made
-    _assert_fp32_masters(engine, optimizer)
+    _assert_fp32_masters(engine)
     return engine
 
 
@@ -168,10 +175,8 @@ def _clip(engine: Any, max_norm: float) -> None:
     engine._global_grad_norm = clip_grad_norm_(engine.module.parameters(), max_norm)
 
 
-def _assert_fp32_masters(engine: Engine, optimizer: torch.optim.Optimizer) -> None:
-    """The weights that AdamW updates are in 32 bits; with ZeRO 3 DeepSpeed hands them to it one by one."""
-    masters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    masters = masters or engine.optimizer.fp32_partitioned_groups_flat
+def _assert_fp32_masters(engine: Engine) -> None:
+    masters = fp32_masters(engine)
     assert masters, "the optimizer trains nothing"
     assert all(master.dtype == torch.float32 for master in masters), (
         "weights trained in 16 bits lose small updates"
@@ -184,6 +189,8 @@ def save_engine(engine: Engine, folder: Path) -> str | None:
     engine.save_checkpoint(
         str(folder), tag=DEEPSPEED_FOLDER, save_latest=False, exclude_frozen_parameters=True
     )
+    if engine.average is not None:
+        engine.average.save(folder)
     return engine.checkpoint_engine.failure
 
 
@@ -192,6 +199,19 @@ def load_engine(engine: Engine, folder: Path) -> None:
     whole = all(parameter.requires_grad for parameter in engine.module.parameters())
     loaded, _ = engine.load_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, load_module_strict=whole)
     assert loaded is not None, f"{folder} verified, but DeepSpeed found nothing in it"
+    if engine.average is not None:
+        engine.average.load(folder)
+
+
+def update_average(engine: Engine) -> None:
+    """After an optimizer step: the average moves on, where the job has one."""
+    if engine.average is not None:
+        engine.average.update()
+
+
+def averaged(engine: Engine) -> AbstractContextManager[None]:
+    """Within it the weights are what is drawn and published: the average, where the job has one."""
+    return nullcontext() if engine.average is None else engine.average.in_place()
 
 
 def grad_norm(engine: Engine) -> float:

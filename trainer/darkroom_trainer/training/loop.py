@@ -215,6 +215,7 @@ def _train_step(
         # 5. Clip and update, after the last micro batch only.
         ds_engine.step()
         sums += torch.stack([terms.total, terms.instance, terms.prior]).detach().cpu()
+    engine.update_average(ds_engine)
     # 6. Ranks average what they saw, and agree on whether to go on.
     *losses, stop = mean_over_ranks(
         [*(sums / len(micro_batches)).tolist(), float(stop_requested(run_folder))],
@@ -299,7 +300,10 @@ def _draw_grid(
 ) -> None:
     spec, path = task.job.spec, validation.grid_path(task.run_folder, step)
     reporter.enter(Phase.VALIDATING)
-    grid = validation.draw_grid(base, ds_engine.module, spec, engine.DTYPES[spec.scale.precision])
+    with engine.averaged(ds_engine):
+        grid = validation.draw_grid(
+            base, ds_engine.module, spec, engine.DTYPES[spec.scale.precision]
+        )
     if dist.get_rank() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
@@ -337,7 +341,8 @@ def _save_checkpoint(
 
 def _publish(task: WorkerTask, ds_engine: engine.Engine, step: int) -> RegistryEntry:
     """Exports on rank 0."""
-    weights = engine.gather_weights(ds_engine)
+    with engine.averaged(ds_engine):
+        weights = engine.gather_weights(ds_engine)
     return done_by_rank_0(
         lambda: export_model(
             task.job,
