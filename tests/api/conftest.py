@@ -1,6 +1,7 @@
 """A job to vary, and the apiserver's admission of it: strict fields, defaults, schema, CEL."""
 
 import copy
+import functools
 import re
 from datetime import datetime
 from pathlib import Path
@@ -86,9 +87,14 @@ class Apiserver:
                     yield f"{rule.get('fieldPath', '')}: {rule['message']}"
 
 
+@functools.cache
+def _program(expression):
+    return cel.compile(expression)
+
+
 def holds(expression, value, before=None):
     """Evaluates one CEL expression."""
-    return cel.evaluate(expression, {"self": value, "oldSelf": before or {}}) is True
+    return _program(expression).execute({"self": value, "oldSelf": before or {}}) is True
 
 
 def _stored(value):

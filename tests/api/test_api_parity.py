@@ -2,7 +2,10 @@
 
 import copy
 import json
+from pathlib import Path
 
+import pytest
+import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -18,12 +21,28 @@ from darkroom_testing.job_strategies import (
     valid_specs,
 )
 
-SETTINGS = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+ROOT = Path(__file__).parents[2]
+CRD = yaml.safe_load((ROOT / "crds/darkroom.dev_personalizationjobs.yaml").read_text())
+SCHEMA = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+SPECS, STATUSES = objects(SCHEMA["spec"]), objects(SCHEMA["status"])
+PLACES = list(paths(SCHEMA["spec"]))
+
+
+def with_examples(number):
+    """As many examples, the same in each run."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+SETTINGS = with_examples(300)
+few_or_many = pytest.mark.parametrize(
+    "examples", [100, pytest.param(600, marks=pytest.mark.exhaustive)]
 )
+"""Of what is slow to draw."""
 
 
 def refusals(job):
@@ -55,21 +74,24 @@ def test_both_accept_valid_jobs(apiserver, spec):
 @given(data=st.data())
 def test_both_accept_or_both_refuse_a_damaged_job(apiserver, data):
     spec = copy.deepcopy(data.draw(valid_specs()))
-    places = list(paths(apiserver.schema["properties"]["spec"]))
     for _ in range(data.draw(st.integers(1, 3))):
-        damaged(data.draw, spec, places)
+        damaged(data.draw, spec, PLACES)
     job = job_of(spec)
     ours, theirs = refusals(job), apiserver.refusals(job)
     event("refused" if ours else "accepted")
     assert bool(ours) == bool(theirs), (ours, theirs, json.dumps(job))
 
 
-@SETTINGS
-@given(data=st.data())
-def test_both_agree_on_specs_of_the_schema(apiserver, data):
-    job = job_of(data.draw(objects(apiserver.schema["properties"]["spec"])))
-    ours, theirs = refusals(job), apiserver.refusals(job)
-    assert bool(ours) == bool(theirs), (ours, theirs, json.dumps(job))
+@few_or_many
+def test_both_agree_on_specs_of_the_schema(apiserver, examples):
+    @with_examples(examples)
+    @given(spec=SPECS)
+    def agree(spec):
+        job = job_of(spec)
+        ours, theirs = refusals(job), apiserver.refusals(job)
+        assert bool(ours) == bool(theirs), (ours, theirs, json.dumps(job))
+
+    agree()
 
 
 @SETTINGS
@@ -83,14 +105,18 @@ def test_both_agree_where_a_rule_bites(apiserver, data):
     assert bool(ours) == bool(theirs), (ours, theirs, json.dumps(spec))
 
 
-@SETTINGS
-@given(expires=CONSENTS, data=st.data())
-def test_both_agree_on_status_and_consent(apiserver, expires, data):
-    job = job_of(data.draw(valid_specs()))
-    job["spec"]["subject"] = {**job["spec"]["subject"], "consent": expires}
-    job["status"] = data.draw(objects(apiserver.schema["properties"]["status"]))
-    ours, theirs = refusals(job), apiserver.refusals(job)
-    assert bool(ours) == bool(theirs), (ours, theirs, json.dumps(job))
+@few_or_many
+def test_both_agree_on_status_and_consent(apiserver, examples):
+    @with_examples(examples)
+    @given(spec=valid_specs(), consent=CONSENTS, status=STATUSES)
+    def agree(spec, consent, status):
+        job = job_of(spec)
+        job["spec"]["subject"] = {**job["spec"]["subject"], "consent": consent}
+        job["status"] = status
+        ours, theirs = refusals(job), apiserver.refusals(job)
+        assert bool(ours) == bool(theirs), (ours, theirs, json.dumps(job))
+
+    agree()
 
 
 @SETTINGS
@@ -102,9 +128,15 @@ def test_both_agree_on_names(apiserver, small_job, name):
     assert bool(refusals(job)) == bool(apiserver.refusals(job)), name
 
 
-@SETTINGS
-@given(old=valid_specs(), new=valid_specs())
-def test_both_agree_on_what_may_change(apiserver, old, new):
-    before, after = (PersonalizationJobSpec.model_validate_json(json.dumps(s)) for s in (old, new))
-    changed = changed_fields(before, after)
-    assert bool(changed) == bool(apiserver.refusals(job_of(new), old=job_of(old)))
+@few_or_many
+def test_both_agree_on_what_may_change(apiserver, examples):
+    @with_examples(examples)
+    @given(old=valid_specs(), new=valid_specs())
+    def agree(old, new):
+        before, after = (
+            PersonalizationJobSpec.model_validate_json(json.dumps(spec)) for spec in (old, new)
+        )
+        changed = changed_fields(before, after)
+        assert bool(changed) == bool(apiserver.refusals(job_of(new), old=job_of(old)))
+
+    agree()

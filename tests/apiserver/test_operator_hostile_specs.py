@@ -32,14 +32,21 @@ from darkroom_testing.job_strategies import (
     valid_specs,
 )
 
-SPECS = 250
-SETTINGS = settings(
-    max_examples=SPECS,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+SPECS = 75
+MANY_SPECS = 250
+
+
+def with_examples(number):
+    """As many examples, the same in each run."""
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 TIME = "2026-01-01T00:00:00Z"
 
 
@@ -50,7 +57,12 @@ def schema_of(part):
 
 
 SPEC = schema_of("spec")
+SPECS_OF_SCHEMA = objects(SPEC)
 PLACES = list(paths(SPEC))
+RUN_POLICY = {
+    field: node_values(schema)
+    for field, schema in SPEC["properties"]["runPolicy"]["properties"].items()
+}
 
 
 @st.composite
@@ -58,7 +70,7 @@ def hostile_specs(draw):
     """A spec that somebody might write who means no good, or doesn't know better."""
     kind = draw(st.sampled_from(["schema", "valid", "damaged", "close"]))
     if kind == "schema":
-        return draw(objects(SPEC))
+        return draw(SPECS_OF_SCHEMA)
     spec = copy.deepcopy(draw(valid_specs()))
     if kind == "damaged":
         for _ in range(draw(st.integers(1, 3))):
@@ -111,21 +123,21 @@ def assert_the_neighbour_is_well(world, name):
     world.word("Completed", name)
 
 
-def test_hostile_specs_are_refused_by_field_or_harm_nobody(installation, operator, world):
+@pytest.mark.parametrize("specs", [SPECS, pytest.param(MANY_SPECS, marks=pytest.mark.exhaustive)])
+def test_hostile_specs_are_refused_by_field_or_harm_nobody(operator, world, specs):
     hostile = Hostile(world)
 
-    @SETTINGS
+    @with_examples(specs)
     @given(spec=hostile_specs())
     def write(spec):
         hostile.create(spec)
 
-    @SETTINGS
+    @with_examples(specs)
     @given(data=st.data())
     def change(data):
         name = data.draw(st.sampled_from(names))
-        fields = SPEC["properties"]["runPolicy"]["properties"]
-        field = data.draw(st.sampled_from(sorted(fields)))
-        hostile.change(name, **{field: data.draw(node_values(fields[field]))})
+        field = data.draw(st.sampled_from(sorted(RUN_POLICY)))
+        hostile.change(name, **{field: data.draw(RUN_POLICY[field])})
 
     write()
     names = sorted(hostile.taken)
@@ -141,7 +153,7 @@ def test_hostile_specs_are_refused_by_field_or_harm_nobody(installation, operato
 
     wait_for(lambda: not behind(), "look at each hostile job")
     print(f"{len(hostile.taken)} taken, {len(hostile.refused)} refused")
-    assert min(len(hostile.taken), len(hostile.refused)) > SPECS / 5
+    assert min(len(hostile.taken), len(hostile.refused)) > specs / 5
     for name in hostile.taken:
         world.admin.send("DELETE", f"{jobs_path(world.namespace)}/{name}", {})
     left = ["neighbour-1"]

@@ -28,6 +28,9 @@ JUNK = st.sampled_from(
 WORDS = st.sampled_from(["uri", "configMap", "extra", "name", "maxSteps", "status"])
 
 
+SHORT_LIST = 3
+"""Items that differ from each other: more of them make examples slow, and show no more."""
+
 # Values on both sides of every rule over several fields, and of the forms of decimals.
 DECIMALS = st.sampled_from(
     ["0", "0.99", "1", "1.01", "30", "30.1", "100", "100.1", "1e2", "5e-6", "0e1"]
@@ -72,13 +75,19 @@ def node_values(schema: Node) -> Strategy:
     if schema["type"] == "boolean":
         return st.booleans()
     if schema["type"] == "array":
-        return st.lists(node_values(schema["items"]), max_size=schema["maxItems"] + 1)
+        return lists(node_values(schema["items"]), schema["maxItems"])
     if "pattern" in schema:
         return st.from_regex(schema["pattern"], fullmatch=True)
     if schema["type"] == "string":
         limit = schema["maxLength"]
         return st.text(max_size=20) | st.sampled_from(["x" * limit, "x" * (limit + 1), "é" * limit])
     return objects(schema)
+
+
+def lists(items: Strategy, limit: int) -> Strategy:
+    """Short lists, and lists of one item that are as long as may be or longer by one."""
+    repeated = st.builds(lambda item, number: [item] * number, items, st.integers(limit, limit + 1))
+    return st.lists(items, max_size=min(limit, SHORT_LIST)) | repeated
 
 
 def objects(schema: Node) -> Strategy:
@@ -91,10 +100,10 @@ def objects(schema: Node) -> Strategy:
     )
 
 
-def paths(schema: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Node]]:
-    """Paths of all fields below a schema, with their schemas."""
+def paths(schema: Node, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Strategy]]:
+    """Paths of all fields below a schema, with their values."""
     for name, inner in schema.get("properties", {}).items():
-        yield (*path, name), inner
+        yield (*path, name), node_values(inner)
         yield from paths(inner, (*path, name))
 
 
@@ -134,9 +143,9 @@ def valid_specs(draw: st.DrawFn) -> Node:
     return spec
 
 
-def damaged(draw: st.DrawFn, spec: Node, places: list[tuple[FieldPath, Node]]) -> None:
+def damaged(draw: st.DrawFn, spec: Node, places: list[tuple[FieldPath, Strategy]]) -> None:
     """The spec with one field replaced, removed, or added."""
-    path, schema = draw(st.sampled_from(places))
+    path, values = draw(st.sampled_from(places))
     parent: Any = spec
     for name in path[:-1]:
         parent = parent.setdefault(name, {}) if isinstance(parent, dict) else None
@@ -144,7 +153,7 @@ def damaged(draw: st.DrawFn, spec: Node, places: list[tuple[FieldPath, Node]]) -
         return
     kind = draw(st.sampled_from(["set", "set", "junk", "remove", "add"]))
     if kind == "set":
-        parent[path[-1]] = draw(node_values(schema))
+        parent[path[-1]] = draw(values)
     elif kind == "junk":
         parent[path[-1]] = copy.deepcopy(draw(JUNK))
     elif kind == "remove":
