@@ -16,8 +16,8 @@ from typing import Final
 
 import pytest
 
-PARTS: Final = 16
-"""Parts of the exhaustive tests: each adds a few minutes to a run."""
+PARTS: Final = 32
+"""Parts of the exhaustive tests: each adds about five minutes to a run, most of them for a row on the node tier."""
 
 MARK: Final = "exhaustive"
 UNPROVEN: Final = pytest.mark.exhaustive(proven=False)
