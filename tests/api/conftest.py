@@ -80,21 +80,17 @@ class Apiserver:
         spec_schema, old_spec = self.schema["properties"]["spec"], old and old["spec"]
         levels = [(self.schema, stored, old), (spec_schema, stored["spec"], old_spec)]
         for schema, value, before in levels:
+            context = cel.Context({"self": value, "oldSelf": before or {}})
             for rule in schema["x-kubernetes-validations"]:
                 if "oldSelf" in rule["rule"] and before is None:
                     continue
-                if not holds(rule["rule"], value, before):
+                if _program(rule["rule"]).execute(context) is not True:
                     yield f"{rule.get('fieldPath', '')}: {rule['message']}"
 
 
 @functools.cache
 def _program(expression):
     return cel.compile(expression)
-
-
-def holds(expression, value, before=None):
-    """Evaluates one CEL expression."""
-    return _program(expression).execute({"self": value, "oldSelf": before or {}}) is True
 
 
 def _stored(value):
