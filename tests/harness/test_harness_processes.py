@@ -14,11 +14,14 @@ import socket, sys, threading
 memory = bytearray(256 << 20)
 memory[::4096] = b"1" * (len(memory) // 4096)  # much to give back, as an apiserver has
 listener = socket.create_server(("127.0.0.1", 0))
+told = threading.Event()
 def spin():
+    told.wait()  # the first thread would hardly have a turn among those who spin
     while True: pass
 for _ in range(60):
     threading.Thread(target=spin, daemon=True).start()
 print(listener.getsockname()[1], flush=True)
+told.set()
 threading.Event().wait()
 """
 
