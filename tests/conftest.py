@@ -72,3 +72,16 @@ def _write_base(folder, seed):
 def write_base():
     """Writes a random-init base model, pictures of 32 x 32, latents of 8 x 8: `write_base(folder, seed)`."""
     return _write_base
+
+
+@pytest.fixture
+def classes_built_here(monkeypatch):
+    """Torch is in this process already: a base's classes need no process of their own."""
+    from darkroom_trainer.driver import base_check
+    from darkroom_trainer.training.class_shapes import class_shapes, scheduler_problem
+
+    def build(base):
+        scheduler = scheduler_problem(base.folder, base.classes["scheduler"])
+        return class_shapes(base.folder) | {"scheduler": scheduler}
+
+    monkeypatch.setattr(base_check, "_class_shapes", build)

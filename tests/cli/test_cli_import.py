@@ -9,11 +9,7 @@ from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import verify
 from darkroom_api.names import MANIFEST_FILE
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """Nothing is kept of what these tests build."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("classes_built_here")
 
 
 @pytest.fixture

@@ -36,19 +36,6 @@ def base(tiny_base, tmp_path):
     )
 
 
-@pytest.fixture
-def classes_built_here(monkeypatch):
-    """Torch is in this process already: a base's classes need no process of their own."""
-    from darkroom_trainer.driver import base_check
-    from darkroom_trainer.training.class_shapes import class_shapes, scheduler_problem
-
-    def build(base):
-        scheduler = scheduler_problem(base.folder, base.classes["scheduler"])
-        return class_shapes(base.folder) | {"scheduler": scheduler}
-
-    monkeypatch.setattr(base_check, "_class_shapes", build)
-
-
 @pytest.fixture(scope="session")
 def tiny_photos(tmp_path_factory):
     """Four small PNG pictures."""
@@ -56,6 +43,18 @@ def tiny_photos(tmp_path_factory):
     random = np.random.default_rng(0)
     for number in range(4):
         pixels = random.integers(0, 256, (40, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_shapes(tmp_path_factory):
+    """Five PNG pictures, three wide and two tall ones."""
+    folder = tmp_path_factory.mktemp("two-shapes")
+    random = np.random.default_rng(0)
+    for number in range(5):
+        shape = (80, 48, 3) if number % 2 else (48, 80, 3)
+        pixels = random.integers(0, 256, shape, dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
 
