@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -20,7 +21,7 @@ from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_im
 from darkroom_trainer.driver.base_check import class_warnings
 from darkroom_trainer.families.layout import known_families
 from darkroom_trainer.inputs.base_model import inspect_base
-from darkroom_trainer.inputs.photos import load_photos
+from darkroom_trainer.inputs.photos import crop_of, load_photos
 from darkroom_trainer.training import validation
 from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts
 from darkroom_trainer.training.latents import encode_moments
@@ -64,14 +65,16 @@ def name(request):
 
 
 def batch_source(base, photos, *, train_text_encoder):
-    """Two photos under one prompt, and a class prompt that nothing is drawn for."""
-    pixels = torch.stack([torch.from_numpy(photo.pixels) for photo in photos.photos[:2]])
+    """Two photos of one size under one prompt, and a class prompt that nothing is drawn for."""
+    two = photos.photos[:2]
+    pixels = torch.stack([torch.from_numpy(photo.pixels) for photo in two])
+    crops = torch.tensor([crop_of(photo) for photo in two]).float()
     values = base.prompts([PROMPT, "a dog"], torch.float32, train_text_encoder=train_text_encoder)
     moments = encode_moments(base.codec, pixels, horizontal_flip=False, device=CPU)
     return BatchSource(
         seed=1,
         global_batch_size=2,
-        buckets=[Bucket([0, 1], moments, draws=[0, 1])],
+        buckets=[Bucket([0, 1], moments, draws=[0, 1], crops=crops)],
         prompts=Prompts(values, instance_rows=[0, 0], class_row=1),
         class_latents=None,
         teacher=None,
@@ -79,18 +82,19 @@ def batch_source(base, photos, *, train_text_encoder):
     )
 
 
-def test_one_batch_is_learnt_by_heart(name, bases, tiny_photos):
+def test_one_batch_of_photos_that_are_no_squares_is_learnt_by_heart(name, bases, tiny_photos):
     base = load_base(bases / name, CPU)
     trained = FAMILIES[name]
     module = trainable_denoiser(base, train_text_encoder=trained)
-    source = batch_source(base, load_photos(tiny_photos, 32), train_text_encoder=trained)
+    photos = load_photos(tiny_photos, 32, [(24, 40)])
+    source = batch_source(base, photos, train_text_encoder=trained)
     batch = source.draw(0, range(2))
     (one,) = batch.passes
     parameters = [trained for trained in module.parameters() if trained.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-2)
     losses = []
     for _ in range(60):
-        predicted = module(one.noisy, one.timesteps, batch.prompts, one.prompt_rows)
+        predicted = module(one.noisy, one.timesteps, batch.prompts, one.prompt_rows, one.crops)
         loss = squared_errors(predicted, one.target).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -98,6 +102,23 @@ def test_one_batch_is_learnt_by_heart(name, bases, tiny_photos):
         assert all(trained.grad is not None for trained in parameters), "nothing is trained in vain"
         optimizer.step()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_sizes_that_stable_diffusion_xl_is_told_are_those_of_the_files_and_of_class_images(
+    bases, tiny_photos
+):
+    base, told = load_base(bases / "xl", CPU), []
+    module = trainable_denoiser(base, train_text_encoder=True)
+    module.network.add_time_proj.register_forward_hook(
+        lambda layer, given, numbers: told.append(given[0].view(-1, 6).tolist())
+    )
+    photos = load_photos(tiny_photos, 32, [(24, 40)])
+    source = batch_source(base, photos, train_text_encoder=True)
+    batch = replace(source, class_latents=torch.zeros(1, 4, 8, 8)).draw(0, range(2))
+    for one in batch.passes:
+        module(one.noisy, one.timesteps, batch.prompts, one.prompt_rows, one.crops)
+    # 32 x 40 pixels: four at the left and the right go.
+    assert told == [[[40, 32, 0, 4, 40, 24]] * 2, [[32, 32, 0, 0, 32, 32]] * 2]
 
 
 def job_of(make_job, bases, root, name, *, stage, train_text_encoder):
