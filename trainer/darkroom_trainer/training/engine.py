@@ -56,7 +56,7 @@ class Engine(Protocol):
     average: WeightAverage | None
     """The moving average of the weights, where the job has one."""
 
-    def __call__(self, *inputs: Tensor | Conditions) -> Tensor:
+    def __call__(self, *inputs: Tensor | Conditions | None) -> Tensor:
         """Forward of the module."""
 
     def backward(self, loss: Tensor) -> object:
