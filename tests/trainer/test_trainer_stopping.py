@@ -1,6 +1,7 @@
 """A run that is asked to stop leaves at once where there is nothing to save, and so do its pods."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from darkroom_api.names import WORK_DIR_ENV
 from darkroom_api.run_layout import RUNNING_FILE, STOP_FILE
 from darkroom_api.status import Reason
 from darkroom_operator.launch.manifests.pods import LOOKS, SAVE_AND_GO
+from darkroom_trainer import holding
 from darkroom_trainer.driver.local_ray import LocalRay
 from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
 from darkroom_trainer.errors import TrainerError
@@ -20,7 +22,9 @@ from darkroom_trainer.holding import hold_run
 from darkroom_trainer.output.checkpoint import newest_checkpoint
 from darkroom_trainer.status import RunStatus
 
-PATIENCE_S = LOOKS / 2 + 2
+LOOK_S, BEAT_S = 0.1, holding.BEAT_S / 5
+"""A hook and the driver that it looks for are both five times as fast as in a pod."""
+PATIENCE_S = LOOKS * LOOK_S + 1
 """Longer than a hook waits for a driver that is dead."""
 
 HOLDER = """
@@ -59,12 +63,17 @@ def first_process():
 
 
 @pytest.fixture
-def start_hook(first_process):
+def start_hook(first_process, tmp_path_factory, monkeypatch):
     """Starts the preStop hook of a container that catches SIGTERM already."""
+    monkeypatch.setattr(holding, "BEAT_S", BEAT_S)
+    commands = tmp_path_factory.mktemp("commands")
+    (commands / "sleep").write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} {LOOK_S}\n")
+    (commands / "sleep").chmod(0o755)
+    environment = os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"}
 
     def start(folder):
         first_process.stdin.write("\n")
-        return subprocess.Popen(hook_of(folder, first_process))
+        return subprocess.Popen(hook_of(folder, first_process), env=environment)
 
     return start
 
