@@ -1,10 +1,8 @@
 """The operator with a real KubeRay, on nodes and Ray dashboards that are simulated (scale tier)."""
 
-import time
-
 import pytest
 
-from darkroom_testing.apiserver.apiserver_world import World, job_document, word_of
+from darkroom_testing.apiserver.apiserver_world import World, job_document, ray_jobs_path, word_of
 from darkroom_testing.apiserver.operator_process import installed
 from darkroom_testing.cluster.cluster import wait_for
 from darkroom_testing.kuberay.models_claim import make_models
@@ -12,14 +10,19 @@ from darkroom_testing.kuberay.models_claim import make_models
 QUEUE = {"kueue.x-k8s.io/queue-name": "gpus"}
 
 
-@pytest.fixture
-def world(scale_cluster, tmp_path):
-    with installed(scale_cluster, tmp_path) as installation:
+@pytest.fixture(scope="module")
+def operator(scale_cluster, tmp_path_factory):
+    with installed(scale_cluster, tmp_path_factory.mktemp("operator")) as installation:
         installation.start().wait("leading")
-        with scale_cluster.namespace("jobs") as namespace:
-            yield World(scale_cluster, namespace)
-            scale_cluster.kubectl("delete", "pv", namespace, "--ignore-not-found", "--wait=false")
+        yield
         assert "Traceback" not in installation.log()
+
+
+@pytest.fixture
+def world(scale_cluster, operator):
+    with scale_cluster.namespace("jobs") as namespace:
+        yield World(scale_cluster, namespace)
+        scale_cluster.kubectl("delete", "pv", namespace, "--ignore-not-found", "--wait=false")
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ def test_many_jobs_at_once_all_succeed(world, models):
 
 
 @pytest.fixture
-def queue(scale_cluster):
+def queue(world):
     """In the place of Kueue's webhook: RayJobs with a queue begin suspended, by an admission policy."""
     name, group = "stands-for-kueue", "admissionregistration.k8s.io/v1"
     rule = {"apiGroups": ["ray.io"], "apiVersions": ["v1"], "resources": ["rayjobs"]}
@@ -99,11 +102,23 @@ def queue(scale_cluster):
         "metadata": {"name": name},
         "spec": {"policyName": name},
     }
-    scale_cluster.apply(policy, binding)
-    time.sleep(5)  # admission policies are in force some moments after they were written
+    world.cluster.apply(policy, binding)
+    # It is in force some moments later.
+    wait_for(lambda: begins_suspended(world), "policy on RayJobs")
     yield
-    scale_cluster.kubectl("delete", f"mutatingadmissionpolicies/{name}")
-    scale_cluster.kubectl("delete", f"mutatingadmissionpolicybindings/{name}")
+    world.cluster.kubectl("delete", f"mutatingadmissionpolicies/{name}")
+    world.cluster.kubectl("delete", f"mutatingadmissionpolicybindings/{name}")
+
+
+def begins_suspended(world):
+    """Whether a RayJob with a queue does, when one is created on trial."""
+    probe = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": "probe", "labels": QUEUE},
+    }
+    place = f"{ray_jobs_path(world.namespace)}?dryRun=All"
+    return world.admin.call("POST", place, probe).get("spec", {}).get("suspend")
 
 
 def test_a_queued_job_runs_when_its_quota_comes_and_again_after_an_eviction(world, models, queue):
