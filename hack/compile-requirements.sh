@@ -15,6 +15,7 @@ compile dev --all-extras
 compile base --constraint requirements/dev.txt
 compile operator --extra operator --constraint requirements/dev.txt
 compile trainer --extra trainer --constraint requirements/dev.txt
+compile adamw8bit --extra adamw8bit --constraint requirements/dev.txt
 compile serving --extra serving --constraint requirements/dev.txt
 
 # What diffusers' DreamBooth script needs beside our dependencies: see benchmarks/README.md.

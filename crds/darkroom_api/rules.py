@@ -99,6 +99,44 @@ SPEC_RULES: tuple[SpecRule, ...] = (
     ),
     _in_bounds("training.maxGradNorm", most=1000, example="1.0"),
     SpecRule(
+        field="training.optimizer",
+        message="Prodigy finds one rate for all that it trains: leave out textEncoderLearningRate,"
+        " textEncoderStopStep and newTokens.learningRate",
+        cel="self.training.optimizer != 'Prodigy' || (!has(self.training.textEncoderLearningRate)"
+        " && !has(self.training.textEncoderStopStep) && (!has(self.training.newTokens)"
+        " || !has(self.training.newTokens.learningRate)))",
+        holds=lambda spec: (
+            spec.training.optimizer != "Prodigy"
+            or (
+                spec.training.text_encoder_learning_rate is None
+                and spec.training.text_encoder_stop_step is None
+                and (
+                    spec.training.new_tokens is None
+                    or spec.training.new_tokens.learning_rate is None
+                )
+            )
+        ),
+    ),
+    SpecRule(
+        field="training.optimizer",
+        message="Prodigy measures whole gradients, which ZeRO shares out: set workers to 1 and zeroStage"
+        " to 2 or less, or precision to FP32 and zeroStage to 0",
+        cel="self.training.optimizer != 'Prodigy'"
+        " || (self.scale.workers == 1 && self.scale.zeroStage < 3)"
+        " || (self.scale.precision == 'FP32' && self.scale.zeroStage == 0)",
+        holds=lambda spec: (
+            spec.training.optimizer != "Prodigy"
+            or (spec.scale.workers == 1 and spec.scale.zero_stage < 3)
+            or (spec.scale.precision == "FP32" and spec.scale.zero_stage == 0)
+        ),
+    ),
+    SpecRule(
+        field="training.optimizer",
+        message="AdamW8bit is not for weights in shards: set zeroStage to 2 or less",
+        cel="self.training.optimizer != 'AdamW8bit' || self.scale.zeroStage < 3",
+        holds=lambda spec: spec.training.optimizer != "AdamW8bit" or spec.scale.zero_stage < 3,
+    ),
+    SpecRule(
         field="training.ema.decay",
         message="must be greater than 0 and less than 1: write for example 0.9999",
         cel="!has(self.training.ema) || (double(self.training.ema.decay) > 0.0"

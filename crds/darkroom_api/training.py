@@ -31,6 +31,14 @@ class LearningRateSchedule(StrEnum):
     COSINE = "Cosine"
 
 
+class Optimizer(StrEnum):
+    """What turns gradients into steps."""
+
+    ADAMW = "AdamW"
+    ADAMW_8BIT = "AdamW8bit"
+    PRODIGY = "Prodigy"
+
+
 class Lora(ApiModel):
     """Low-rank adapters (arXiv 2106.09685): beside a frozen layer the product of two narrow ones."""
 
@@ -88,8 +96,12 @@ class Training(ApiModel):
     max_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 800
     """Number of optimizer steps."""
 
+    optimizer: Optimizer = Optimizer.ADAMW
+    """What turns gradients into steps: `AdamW`; `AdamW8bit`, which keeps its moments in 8 bits and needs
+    bitsandbytes; `Prodigy` (arXiv 2306.06101), which finds the rate by itself: set `learningRate` to 1."""
+
     learning_rate: Decimal = "5e-6"
-    """AdamW's learning rate, the highest of the run. Greater than 0, at most 1."""
+    """The optimizer's learning rate, the highest of the run. Greater than 0, at most 1."""
 
     learning_rate_schedule: LearningRateSchedule = LearningRateSchedule.CONSTANT
     """How the learning rate goes on after the warm-up: `Linear` and `Cosine` lower it to 0 at the last step."""

@@ -19,7 +19,7 @@ PACKAGES = {
     "crds/darkroom_api": API,
     "local/darkroom_local": sorted({*EXTRAS["trainer"]} & {*EXTRAS["serving"]} | {"ray"}),
     "operator/darkroom_operator": PROJECT["dependencies"] + EXTRAS["operator"],
-    "trainer/darkroom_trainer": PROJECT["dependencies"] + EXTRAS["trainer"],
+    "trainer/darkroom_trainer": PROJECT["dependencies"] + EXTRAS["trainer"] + EXTRAS["adamw8bit"],
     "serving/darkroom_serving": PROJECT["dependencies"] + EXTRAS["serving"],
     "cli/darkroom": PROJECT["dependencies"],
 }

@@ -44,6 +44,56 @@ CASES = (
     ),
     ("training.maxGradNorm", "training.maxGradNorm", ("0.1", "1e3"), ("0", "1000.5")),
     (
+        "training.optimizer",
+        "",
+        (
+            {"training": {"optimizer": "Prodigy", "warmupSteps": 5}},
+            {"training": {"optimizer": "AdamW8bit", "textEncoderLearningRate": "1e-6"}},
+            NEW_TOKEN | {"training": INVERSION | {"optimizer": "Prodigy", "newTokens": {}}},
+        ),
+        (
+            {"training": {"optimizer": "Prodigy", "textEncoderLearningRate": "1e-6"}},
+            {"training": {"optimizer": "Prodigy", "textEncoderStopStep": 5}},
+            NEW_TOKEN
+            | {
+                "training": INVERSION
+                | {"optimizer": "Prodigy", "newTokens": {"learningRate": "5e-3"}}
+            },
+        ),
+    ),
+    (
+        "training.optimizer",
+        "",
+        (
+            {"training": {"optimizer": "Prodigy"}, "scale": {"workers": 1, "zeroStage": 2}},
+            {
+                "training": {"optimizer": "Prodigy"},
+                "scale": {"workers": 2, "zeroStage": 0, "precision": "FP32"},
+            },
+            {"scale": {"workers": 2, "zeroStage": 2}},
+        ),
+        (
+            {"training": {"optimizer": "Prodigy"}, "scale": {"workers": 1, "zeroStage": 3}},
+            {
+                "training": {"optimizer": "Prodigy"},
+                "scale": {"workers": 2, "zeroStage": 1, "precision": "FP32"},
+            },
+            {
+                "training": {"optimizer": "Prodigy"},
+                "scale": {"workers": 2, "zeroStage": 0, "precision": "BF16"},
+            },
+        ),
+    ),
+    (
+        "training.optimizer",
+        "",
+        (
+            {"training": {"optimizer": "AdamW8bit"}, "scale": {"zeroStage": 2}},
+            {"training": {"optimizer": "AdamW"}, "scale": {"zeroStage": 3}},
+        ),
+        ({"training": {"optimizer": "AdamW8bit"}, "scale": {"zeroStage": 3}},),
+    ),
+    (
         "training.ema.decay",
         "training.ema",
         ({}, {"decay": "0.9999"}, {"decay": "1e-3"}),

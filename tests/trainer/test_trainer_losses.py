@@ -43,6 +43,8 @@ SCALES = {
 }
 """Each with a micro batch of 2: four of them make a step of one worker, two of each of two."""
 
+PRODIGY = {"optimizer": "Prodigy", "learningRate": "1.0", "ema": {}}
+
 RECIPE = {
     "learningRateSchedule": "Cosine",
     "warmupSteps": 2,
@@ -57,6 +59,7 @@ RECIPE = {
 TRAININGS = {
     **{name: ({}, scale) for name, scale in SCALES.items()},
     "own-group": ({"textEncoderLearningRate": "1e-3"}, SCALES["zero-0"]),
+    **{f"prodigy-{workers}": (PRODIGY, {"workers": workers, "zeroStage": 0}) for workers in (1, 2)},
     "recomputed": ({"gradientCheckpointing": True}, SCALES["zero-0"]),
     **{f"recipe-{name}": (RECIPE, scale) for name, scale in SCALES.items()},
     "recipe-whole": (RECIPE | {"batchSizePerWorker": 8}, SCALES["zero-0"]),
@@ -125,6 +128,13 @@ def test_a_tiny_job_has_the_losses_it_always_had_whatever_shares_it_out(runs, ca
     assert losses == [pytest.approx(step, rel=TOLERANCE) for step in LOSSES]
 
 
+def test_prodigy_finds_the_same_rate_whatever_shares_its_steps_out(runs):
+    (_, alone), (_, shared) = runs["prodigy-1"], runs["prodigy-2"]
+    assert shared == [pytest.approx(step, rel=TOLERANCE) for step in alone]
+    assert alone[0] == pytest.approx(LOSSES[0], rel=TOLERANCE)
+    assert alone[-1] != pytest.approx(LOSSES[-1], rel=TOLERANCE)
+
+
 @pytest.mark.parametrize(
     "case", ["recipe-zero-0", "recipe-zero-2", "recipe-zero-3", "recipe-recomputed"]
 )
@@ -146,7 +156,7 @@ def test_a_teacher_and_its_pupil_agree_until_the_pupil_has_learnt(runs, scale):
     assert losses == [pytest.approx(step, rel=TOLERANCE, abs=1e-10) for step in others]
 
 
-@pytest.mark.parametrize("case", SCALES)
+@pytest.mark.parametrize("case", [*SCALES, "prodigy-2"])
 def test_a_plan_knows_the_sizes_of_what_a_run_leaves_on_disk(runs, case):
     entry, _ = runs[case]
     root, job = Path(entry["root"]), PersonalizationJob.model_validate_json(entry["job"])

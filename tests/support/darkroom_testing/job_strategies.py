@@ -47,6 +47,8 @@ NEAR_RULES = {
     "training": {
         "learningRate": DECIMALS,
         "method": st.sampled_from(["Full", "LoRA", "TextualInversion"]),
+        "optimizer": st.sampled_from(["AdamW", "AdamW8bit", "Prodigy"]),
+        "textEncoderStopStep": st.just(5),
         "trainTextEncoder": st.booleans(),
         "lora": st.just({}),
         "newTokens": st.fixed_dictionaries({}, optional={"learningRate": DECIMALS}),

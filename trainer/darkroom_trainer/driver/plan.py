@@ -11,7 +11,7 @@ from darkroom_api.job import Offload, PersonalizationJob, Precision, PriorMode
 from darkroom_api.pictures.buckets import Size, kept_share
 from darkroom_api.pictures.photos import Quarantined
 from darkroom_api.status import Reason
-from darkroom_api.training import Method
+from darkroom_api.training import Method, Optimizer
 from darkroom_api.words import counted
 from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
@@ -20,11 +20,11 @@ from darkroom_trainer.inputs.machine import Machine
 from darkroom_trainer.inputs.photos import PhotoSet
 from darkroom_trainer.training.deepspeed_config import effective_stage
 
-STATE_BYTES: Final = {"weights": 2, "gradients": 2, "optimizer": 12}
-"""Bytes a parameter in 16-bit training: fp32 master weights and Adam's two moments are 12 of 16
+STATE_BYTES: Final = {"weights": 2, "gradients": 2, "masters": sizes.MASTER_BYTES}
+"""Bytes a parameter in 16-bit training, beside the optimizer's: with AdamW they are 16 together
 (ZeRO, arXiv 1910.02054, section 3.1)."""
 
-STATE_BYTES_FP32: Final = {"weights": 4, "gradients": 4, "optimizer": 8}
+STATE_BYTES_FP32: Final = {"weights": 4, "gradients": 4, "masters": 0}
 
 PROCESS_BYTES: Final = 1 << 30
 """Memory of a worker before it has a model: the interpreter, torch, diffusers, DeepSpeed."""
@@ -183,7 +183,7 @@ def make_plan(
 def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     """Peak memory of one worker in bytes.
 
-    16 bytes a trained parameter, of which ZeRO stage 1 shards the optimizer's part over the world
+    With AdamW 16 bytes a trained parameter, of which ZeRO stage 1 shards the optimizer's part over the world
     size, stage 2 the gradients' too and stage 3 the weights' too; the weights of frozen parts;
     and an estimate for activations. The moving average goes with the optimizer's part. With CPU offload
     that leaves a GPU.
@@ -196,7 +196,8 @@ def predict_peak_memory(job: PersonalizationJob, base: BaseModel) -> int:
     per_parameter = state["weights"] / (world if stage >= 3 else 1)
     per_parameter += state["gradients"] / (world if stage >= 2 else 1)
     if not (on_gpu and spec.scale.offload is Offload.CPU):
-        per_share = state["optimizer"] + (sizes.EMA_BYTES if spec.training.ema else 0)
+        per_share = state["masters"] + sizes.MOMENT_BYTES[spec.training.optimizer]
+        per_share += sizes.EMA_BYTES if spec.training.ema else 0
         per_parameter += per_share / (world if stage >= 1 else 1)
     frozen = sum(base.num_parameters.values())
     if spec.training.method is Method.FULL:
@@ -278,6 +279,12 @@ def _check_possible(job: PersonalizationJob, base: BaseModel, machine: Machine) 
             f"spec.scale: the job needs {counted(gpus, 'GPU')} and this machine has {machine.gpus}",
             "set gpusPerWorker: 0 and precision: FP32 to train on CPUs, or lower workers",
         )
+    if spec.training.optimizer is Optimizer.ADAMW_8BIT and not machine.has_bitsandbytes:
+        raise TrainerError(
+            Reason.NOT_SUPPORTED,
+            "spec.training.optimizer: AdamW8bit needs bitsandbytes, which is not installed here",
+            "install it beside darkroom (pip install bitsandbytes), or set it to AdamW",
+        )
 
 
 def _warn_about_inputs(
@@ -304,6 +311,12 @@ def _warn_about_policy(job: PersonalizationJob) -> list[str]:
         warnings.append(
             f"spec.checkpoint.everySteps is {spec.checkpoint.every_steps}, more than maxSteps:"
             " a crash loses the whole run"
+        )
+    rate = float(spec.training.learning_rate)
+    if spec.training.optimizer is Optimizer.PRODIGY and rate != 1.0:
+        warnings.append(
+            f"spec.training.learningRate is {spec.training.learning_rate}: Prodigy finds a rate and"
+            " multiplies it by this one; 1.0 is usual"
         )
     if spec.validation is not None and spec.validation.every_steps > spec.training.max_steps:
         warnings.append("spec.validation.everySteps is more than maxSteps: no grid is drawn")

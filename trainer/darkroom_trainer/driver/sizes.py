@@ -3,16 +3,23 @@
 The numbers are those of DeepSpeed's files and of our export; a test compares them with a real run's.
 """
 
+from types import MappingProxyType
 from typing import Final
 
 from darkroom_api.job import ExportPrecision, PersonalizationJob, Precision
-from darkroom_api.training import Method
+from darkroom_api.training import Method, Optimizer
 from darkroom_trainer.driver.additions import added_parameters
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.training.deepspeed_config import effective_stage
 
-OPTIMIZER_BYTES: Final = 12
-"""Bytes a trained parameter in a checkpoint: its fp32 master and Adam's two moments."""
+MASTER_BYTES: Final = 4
+"""Bytes a trained parameter for its fp32 master."""
+
+MOMENT_BYTES: Final = MappingProxyType(
+    {Optimizer.ADAMW: 8, Optimizer.ADAMW_8BIT: 2, Optimizer.PRODIGY: 16}
+)
+"""Bytes a trained parameter for what the optimizer keeps of it, in memory and in a checkpoint: two moments;
+Prodigy also has where it began and a running sum of its gradients."""
 
 EMA_BYTES: Final = 4
 """Bytes a trained parameter for its moving average, in memory and in a checkpoint."""
@@ -32,7 +39,7 @@ def checkpoint_bytes(job: PersonalizationJob, base: BaseModel) -> int:
     of the forward pass beside the masters; stage 3 has them in parts, and writes the masters only.
     """
     scale = job.spec.scale
-    per_parameter = OPTIMIZER_BYTES
+    per_parameter = MASTER_BYTES + MOMENT_BYTES[job.spec.training.optimizer]
     if effective_stage(scale) in (1, 2):
         per_parameter += 4 if scale.precision is Precision.FP32 else 2
     if job.spec.training.ema is not None:

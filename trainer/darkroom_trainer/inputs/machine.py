@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -21,10 +22,18 @@ class Machine:
     gpus: int
     """GPUs that torch can see."""
 
+    has_bitsandbytes: bool = False
+    """Whether optimizers with 8-bit states are installed."""
+
 
 def read_machine() -> Machine:
     """The machine that this process is on; imports torch only where there is a GPU driver."""
-    return Machine(cpus=count_cpus(), memory_bytes=_free_memory(), gpus=_count_gpus())
+    return Machine(
+        cpus=count_cpus(),
+        memory_bytes=_free_memory(),
+        gpus=_count_gpus(),
+        has_bitsandbytes=find_spec("bitsandbytes") is not None,
+    )
 
 
 def count_cpus() -> int:

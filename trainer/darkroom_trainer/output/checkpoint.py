@@ -67,6 +67,7 @@ ADDED: Final = MappingProxyType(
         "training.learningRateSchedule": "Constant",
         "training.maxGradNorm": 1.0,
         "training.noiseOffset": 0.0,
+        "training.optimizer": "AdamW",
         "training.snrGamma": None,
         "training.textEncoderLearningRate": None,
         "training.textEncoderStopStep": None,

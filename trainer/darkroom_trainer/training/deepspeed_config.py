@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from darkroom_api.job import Offload, PersonalizationJobSpec, Precision, Scale
+from darkroom_api.training import Optimizer
 
 BUCKET_ELEMENTS: Final = 50_000_000
 """Gradient elements reduced at once: DeepSpeed's 5e8 would put a whole SD 1.5 in one bucket."""
@@ -25,7 +26,7 @@ FP16_MIN_SCALE: Final = 1
 
 
 def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
-    """The `config` of `deepspeed.initialize` with torch's AdamW as the client's optimizer.
+    """The `config` of `deepspeed.initialize` with an optimizer of the client's.
 
     The micro batch counts instance images: class images join them in the same forward pass.
     """
@@ -49,8 +50,11 @@ def engine_config(spec: PersonalizationJobSpec) -> dict[str, Any]:
             "min_loss_scale": FP16_MIN_SCALE,
         }
     if scale.offload is Offload.CPU:
-        # torch's AdamW runs on the CPU as it is; DeepSpeed's own would have to be compiled.
+        # Ours run on the CPU as they are; DeepSpeed's own would have to be compiled.
         config["zero_force_ds_cpu_optimizer"] = False
+    if training.optimizer is not Optimizer.ADAMW:
+        # DeepSpeed has not tested them with ZeRO: rules refuse what does not work, tests resume the rest.
+        config["zero_allow_untested_optimizer"] = True
     return config
 
 

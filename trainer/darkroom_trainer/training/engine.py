@@ -20,6 +20,7 @@ from darkroom_trainer.output.checkpoint import DEEPSPEED_FOLDER, describe_failur
 from darkroom_trainer.training.deepspeed_config import effective_stage, engine_config
 from darkroom_trainer.training.models import TrainableDenoiser
 from darkroom_trainer.training.new_tokens import new_embeddings
+from darkroom_trainer.training.optimizers import make_optimizer
 from darkroom_trainer.training.schedule import LearningRates, own_rates
 from darkroom_trainer.training.weight_average import WeightAverage, fp32_masters
 
@@ -28,9 +29,6 @@ DTYPES: Final = {
     Precision.BF16: torch.bfloat16,
     Precision.FP16: torch.float16,
 }
-
-WEIGHT_DECAY: Final = 0.01
-"""torch's default for AdamW, which the paper's reimplementations use."""
 
 
 class Engine(Protocol):
@@ -112,7 +110,7 @@ def _system_error(error: BaseException) -> OSError:
 
 
 def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Engine:
-    """Wraps a float32 module in a DeepSpeed engine with AdamW.
+    """Wraps a float32 module in a DeepSpeed engine with the job's optimizer.
 
     Four things of DeepSpeed's are replaced: the checkpoint engine (a full disk must not leave ranks
     waiting), the recovery script (none is copied), the averaging of gradients (off for a single worker)
@@ -120,12 +118,7 @@ def start_engine(module: TrainableDenoiser, spec: PersonalizationJobSpec) -> Eng
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     groups = _parameter_groups(module, spec.training)
-    optimizer = torch.optim.AdamW(
-        [{"params": parameters} for parameters in groups.values()],
-        lr=float(spec.training.learning_rate),
-        weight_decay=WEIGHT_DECAY,
-        fused=True,
-    )
+    optimizer = make_optimizer(groups.values(), spec.training)
     made, *_ = deepspeed.initialize(
         model=module, optimizer=optimizer, config=engine_config(spec), dist_init_required=False
     )
@@ -166,7 +159,7 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 def set_learning_rates(engine: Engine, rates: LearningRates) -> None:
     """Before a step: the rates of the groups that `start_engine` made."""
-    # ZeRO hands its groups on from AdamW's.
+    # ZeRO hands on the optimizer's groups.
     for group, name in zip(engine.optimizer.param_groups, engine.rate_names, strict=True):
         group["lr"] = getattr(rates, name)
 
