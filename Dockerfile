@@ -34,6 +34,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip install --require-hashes --no-deps --only-binary :all: -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY crds crds
+COPY local local
+COPY sampling sampling
 COPY operator operator
 COPY trainer trainer
 COPY serving serving

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-SOURCES: Final = ("crds", "operator", "trainer", "serving", "cli")
+SOURCES: Final = ("crds", "local", "sampling", "operator", "trainer", "serving", "cli")
 """Source roots of a checkout: they come before what is installed."""
 
 TAGS: Final = ("loss/total", "loss/instance", "loss/prior", "optimizer/grad_norm")

@@ -10,7 +10,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 TARGET: Final = ROOT / "docs" / "map.md"
 
-SOURCES: Final = ("crds", "local", "operator", "trainer", "serving", "cli")
+SOURCES: Final = ("crds", "local", "sampling", "operator", "trainer", "serving", "cli")
 """Source roots, in the order in which one reads them: each holds one package."""
 
 INTRODUCTION: Final = """\
@@ -18,8 +18,8 @@ INTRODUCTION: Final = """\
 
 *Rendered by `make crds` from the first line of each module: change that, not this page.*
 
-`darkroom_api` and `darkroom_local` know none of the others; `darkroom_operator`, `darkroom_trainer` and \
-`darkroom_serving` use them and not each other; `darkroom`, the command, uses them all.
+`darkroom_api`, `darkroom_local` and `darkroom_sampling` know none of the others; `darkroom_operator`, \
+`darkroom_trainer` and `darkroom_serving` use them and not each other; `darkroom`, the command, uses them all.
 """
 
 

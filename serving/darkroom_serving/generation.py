@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from darkroom_sampling.model import DiffusionModel
+from darkroom_sampling.samplers import Sampler
 from darkroom_serving.additions import load_served
 from darkroom_serving.engine import DrawRequest, Engine, OneByOneEngine
 from darkroom_serving.errors import ApiError, bad_request, too_busy
@@ -16,7 +18,6 @@ from darkroom_serving.loading import LoadedModel, choose_device
 from darkroom_serving.metrics import GenerationMetrics
 from darkroom_serving.models import ModelCatalogue, ModelStore, ServedModel
 from darkroom_serving.png import png_bytes
-from darkroom_serving.samplers import Sampler
 from darkroom_serving.settings import Limits
 from darkroom_serving.threads import use_all_cpus
 from darkroom_serving.wire import MAX_SEED, ImageData, ImagesRequest, ImagesResponse
@@ -96,8 +97,8 @@ class Studio:
     ) -> tuple[ImagesResponse, Sampler]:
         """The response, and the sampler that drew it."""
         loaded = self._load(model)
-        jobs = resolve(request, loaded)
-        pictures = self._engine.draw(loaded, jobs, stopped)
+        jobs = resolve(request, loaded.model)
+        pictures = self._engine.draw(loaded.model, jobs, stopped)
         if loaded.safety is not None and any(map(loaded.safety.flags, pictures)):
             problem = "the model's safety checker refused the picture that it leads to"
             raise bad_request("prompt", problem, "ask for another", "content_policy_violation")
@@ -105,7 +106,7 @@ class Studio:
             ImageData(b64_json=_base64(png_bytes(picture, job, model)), seed=job.seed)
             for picture, job in zip(pictures, jobs, strict=True)
         ]
-        warnings = _warnings(request, loaded)
+        warnings = _warnings(request, loaded.model)
         response = ImagesResponse(created=int(time.time()), data=data, warnings=warnings)
         return response, jobs[0].sampler
 
@@ -118,7 +119,7 @@ class Studio:
         return loaded
 
 
-def resolve(request: ImagesRequest, model: LoadedModel) -> list[DrawRequest]:
+def resolve(request: ImagesRequest, model: DiffusionModel) -> list[DrawRequest]:
     """The images of a request, everything chosen; raises ApiError for what the model can't do."""
     width, height = request.sides or (model.native_side, model.native_side)
     if width % model.side_step or height % model.side_step:
@@ -145,9 +146,9 @@ def resolve(request: ImagesRequest, model: LoadedModel) -> list[DrawRequest]:
     ]
 
 
-def _sampler(request: ImagesRequest, model: LoadedModel) -> Sampler:
+def _sampler(request: ImagesRequest, model: DiffusionModel) -> Sampler:
     """That of the request, or the model's own where nobody chose one; raises ApiError for one that doesn't suit."""
-    suitable = tuple(model.sampler_specs)
+    suitable = tuple(model.samplers)
     if request.sampler in suitable:
         return request.sampler
     if "sampler" in request.model_fields_set:
@@ -160,12 +161,12 @@ def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def _warnings(request: ImagesRequest, model: LoadedModel) -> list[str]:
-    warnings = []
+def _warnings(request: ImagesRequest, model: DiffusionModel) -> list[str]:
+    reader, warnings = model.conditioning, []
     for name in ("prompt", "negative_prompt"):
-        count = model.prompts.count_tokens(getattr(request, name))
-        if count > model.prompts.max_tokens:
+        count, most = reader.count_tokens(getattr(request, name)), reader.max_tokens
+        if count > most:
             warnings.append(
-                f"{name}: has {count} tokens, the model reads {model.prompts.max_tokens}; the rest was cut off"
+                f"{name}: has {count} tokens, the model reads {most}; the rest was cut off"
             )
     return warnings

@@ -5,11 +5,12 @@ import io
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from darkroom_serving.engine import DrawRequest, Picture
+from darkroom_sampling.pixels import Pixels
+from darkroom_serving.engine import DrawRequest
 from darkroom_serving.models import ServedModel
 
 
-def png_bytes(picture: Picture, request: DrawRequest, model: ServedModel) -> bytes:
+def png_bytes(picture: Pixels, request: DrawRequest, model: ServedModel) -> bytes:
     """A PNG file; the same picture of the same request gives the same bytes."""
     info = PngInfo()
     for key, value in describe(request, model).items():

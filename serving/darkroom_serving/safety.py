@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+
+from darkroom_sampling.pixels import Pixels
 
 
 class SafetyChecker:
@@ -17,7 +18,7 @@ class SafetyChecker:
         self._extractor = extractor
         self._device = device
 
-    def flags(self, picture: NDArray[np.uint8]) -> bool:
+    def flags(self, picture: Pixels) -> bool:
         """Whether RGB pixels, (H, W, 3), must not be shown."""
         pixels = self._extractor(images=picture, return_tensors="pt").pixel_values
         # It blackens what it flags, in place: it gets a copy.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from darkroom_serving.samplers import Sampler
+from darkroom_sampling.samplers import Sampler
 
 SIZE_STEP: Final = 8
 """Sides of images are multiples of it, in pixels."""

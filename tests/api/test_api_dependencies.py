@@ -18,6 +18,7 @@ API = ["pydantic", "pyyaml", "pillow", "pi-heif"]
 PACKAGES = {
     "crds/darkroom_api": API,
     "local/darkroom_local": sorted({*EXTRAS["trainer"]} & {*EXTRAS["serving"]} | {"ray"}),
+    "sampling/darkroom_sampling": sorted({*EXTRAS["trainer"]} & {*EXTRAS["serving"]}),
     "operator/darkroom_operator": PROJECT["dependencies"] + EXTRAS["operator"],
     "trainer/darkroom_trainer": PROJECT["dependencies"] + EXTRAS["trainer"] + EXTRAS["adamw8bit"],
     "serving/darkroom_serving": PROJECT["dependencies"] + EXTRAS["serving"],

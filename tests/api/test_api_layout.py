@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "crds": "darkroom_api",
     "local": "darkroom_local",
+    "sampling": "darkroom_sampling",
     "operator": "darkroom_operator",
     "trainer": "darkroom_trainer",
     "serving": "darkroom_serving",

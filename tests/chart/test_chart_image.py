@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -249,7 +250,11 @@ def test_only_what_is_copied_makes_the_wheel(dockerfile, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list((tmp_path / "out").glob("darkroom-*-py3-none-any.whl"))
+    (wheel,) = (tmp_path / "out").glob("darkroom-*-py3-none-any.whl")
+    held = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {Path(package).name for package in packages} <= held
 
 
 def test_the_chart_runs_what_the_image_is(dockerfile, chart):

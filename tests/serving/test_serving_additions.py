@@ -15,11 +15,11 @@ from darkroom_api.artifact import (
 )
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import publish, staging_folder
+from darkroom_sampling.samplers import Sampler
 from darkroom_serving.additions import load_served
 from darkroom_serving.engine import DrawRequest, OneByOneEngine
 from darkroom_serving.errors import ApiError
 from darkroom_serving.models import ModelCatalogue, ModelStore
-from darkroom_serving.samplers import Sampler
 from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_additions import write_adapter, write_embeddings
 
@@ -82,7 +82,7 @@ def drawn_by_us(loaded):
         sampler=Sampler.DDIM,
         seed=5,
     )
-    (picture,) = OneByOneEngine().draw(loaded, [request], lambda: False)
+    (picture,) = OneByOneEngine().draw(loaded.model, [request], lambda: False)
     return picture.astype(int)
 
 
@@ -114,10 +114,11 @@ def test_what_is_added_is_drawn_as_plain_diffusers_draws_it(
 def test_every_vector_of_a_word_counts_as_a_token(catalogue, publish_addition):
     publish_addition(content="embeddings")
     device = torch.device("cpu")
-    loaded = load_served(catalogue.find("rex"), device)
-    plain = load_served(catalogue.find(None), device)
-    assert loaded.prompts.count_tokens("a <sks>") == plain.prompts.count_tokens("a") + 3
-    assert loaded.prompts.count_tokens("a dog") == plain.prompts.count_tokens("a dog")
+    loaded, plain = (
+        load_served(catalogue.find(name), device).model.conditioning for name in ("rex", None)
+    )
+    assert loaded.count_tokens("a <sks>") == plain.count_tokens("a") + 3
+    assert loaded.count_tokens("a dog") == plain.count_tokens("a dog")
 
 
 def test_what_is_added_is_listed_with_its_base(catalogue, publish_addition, serving_base):

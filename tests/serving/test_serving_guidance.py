@@ -1,18 +1,14 @@
-"""What is drawn: guidance in one pass, the same pictures as diffusers' own pipeline, and seeds that hold."""
-
-from dataclasses import replace
+"""What is drawn: the same pictures as diffusers' own pipeline, and seeds that hold."""
 
 import numpy as np
 import pytest
 import torch
 
-from darkroom_serving.additions import load_whole
+from darkroom_sampling.samplers import SPECS, Sampler, build_scheduler
 from darkroom_serving.engine import DrawRequest, OneByOneEngine, StoppedError
 from darkroom_serving.errors import ApiError
 from darkroom_serving.generation import resolve
-from darkroom_serving.guidance import guided
 from darkroom_serving.loading import load_model
-from darkroom_serving.samplers import SPECS, Sampler, build_scheduler
 from darkroom_serving.wire import MAX_SEED, ImagesRequest
 from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
@@ -21,7 +17,7 @@ from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_im
 @pytest.fixture(scope="module")
 def loaded(serving_base):
     torch.set_num_threads(1)
-    return load_model(serving_base, torch.device("cpu"))
+    return load_model(serving_base, torch.device("cpu")).model
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ def xl(tmp_path_factory):
     """A tiny Stable Diffusion XL, as we load it and as diffusers does."""
     folder = tmp_path_factory.mktemp("xl") / "xl"
     write_stable_diffusion_xl(folder, seed=0)
-    return load_model(folder, torch.device("cpu")), plain_pipeline(folder)
+    return load_model(folder, torch.device("cpu")).model, plain_pipeline(folder)
 
 
 def request_of(**changes):
@@ -53,38 +49,6 @@ def request_of(**changes):
 
 def draw(model, *requests):
     return OneByOneEngine().draw(model, requests, lambda: False)
-
-
-def test_one_pass_gives_what_two_passes_give(loaded):
-    latents = torch.randn(2, 4, 8, 8)
-    without, with_prompt = (
-        {"states": loaded.prompts.read(text, loaded.device)["states"].repeat(2, 1, 1)}
-        for text in ("", "a dog")
-    )
-    sizes = []
-
-    def predict(x, conditions):
-        sizes.append(len(x))
-        return loaded.denoiser(x, 10, conditions["states"], return_dict=False)[0]
-
-    with torch.inference_mode():
-        both = guided(predict, latents, without, with_prompt, 3.0)
-        first, second = predict(latents, without), predict(latents, with_prompt)
-    assert sizes == [4, 2, 2]
-    torch.testing.assert_close(both, first + 3.0 * (second - first), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0])
-def test_without_guidance_the_batch_is_not_doubled(scale):
-    rows = []
-
-    def predict(latents, conditions):
-        rows.append(len(latents))
-        return conditions["states"]
-
-    one = torch.ones(1, 4, 8, 8)
-    assert guided(predict, one, {"states": 0 * one}, {"states": 5 * one}, scale).mean() == 5
-    assert rows == [1]
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))
@@ -129,7 +93,7 @@ def z_image(tmp_path_factory):
     """A tiny Z-Image, as we load it and as diffusers does."""
     folder = tmp_path_factory.mktemp("z-image") / "z-image"
     write_z_image(folder, seed=0)
-    return load_whole(folder, torch.device("cpu")), plain_pipeline(folder)
+    return load_model(folder, torch.device("cpu")).model, plain_pipeline(folder)
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
@@ -162,9 +126,8 @@ def test_a_model_of_flows_refuses_a_sampler_that_was_chosen_for_noise(z_image):
 
 def test_latents_are_decoded_in_the_precision_of_the_vae_that_may_be_higher(xl):
     model, _ = xl
-    half = replace(model, dtype=torch.float16)
-    assert model.vae.config.force_upcast
-    assert half.decode(torch.zeros(1, 4, 8, 8)).dtype == torch.float32
+    assert model.codec.vae.config.force_upcast
+    assert model.codec.decode(torch.zeros(1, 4, 8, 8, dtype=torch.float16)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

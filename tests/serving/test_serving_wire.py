@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from darkroom_sampling.samplers import Sampler
 from darkroom_serving.errors import ApiError, error_body
 from darkroom_serving.parsing import parse_classify_request, parse_images_request, parse_top_k
-from darkroom_serving.samplers import Sampler
 from darkroom_serving.settings import Limits
 from darkroom_serving.wire import DEFAULT_TOP_K, shown
 

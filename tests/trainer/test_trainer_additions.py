@@ -198,7 +198,7 @@ def test_adapters_of_another_family_load_in_its_plain_pipeline(make_job, tmp_pat
     pipeline = getattr(diffusers, pipeline_class).from_pretrained(tmp_path / "base")
     pipeline.load_lora_weights(folder)
 
-    noisy = torch.randn(2, *base.latent_shape(32), generator=torch.Generator().manual_seed(1))
+    noisy = torch.randn(2, *base.latent_shape(32, 32), generator=torch.Generator().manual_seed(1))
     timesteps, prompts = torch.tensor([100, 700]), ["a photo of sks dog", "a dog"]
     plain = load_base(tmp_path / "base", torch.device("cpu"))
 

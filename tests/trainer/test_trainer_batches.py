@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from darkroom_api.artifact import TrainState
+from darkroom_sampling.families.stable_diffusion import UNetDenoiser
+from darkroom_sampling.protocols import rows_of
 from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.noise_prediction import NoisePrediction
-from darkroom_trainer.families.protocols import rows_of
-from darkroom_trainer.families.stable_diffusion.model import UNetDenoiser
 from darkroom_trainer.inputs.photos import load_photos
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.training.batch_source import prompts_of

@@ -16,6 +16,8 @@ from PIL import Image
 
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import find
+from darkroom_sampling.protocols import rows_of
+from darkroom_sampling.trajectory import Guidance, begin, draw
 from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 from darkroom_trainer.driver.base_check import class_warnings
@@ -27,7 +29,6 @@ from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts
 from darkroom_trainer.training.latents import encode_moments
 from darkroom_trainer.training.loss import squared_errors
 from darkroom_trainer.training.models import load_base, trainable_denoiser
-from darkroom_trainer.training.sampling import draw_latents
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -213,11 +214,8 @@ def test_what_is_published_is_what_was_trained(trained, make_job, bases, tmp_pat
 def drawn_by_us(base, noise):
     states = base.states(["", PROMPT])
 
-    def predict(latents, timestep):
-        timesteps = timestep.expand(len(latents))
-        return base.denoiser.predict(base.denoiser.network, latents, timesteps, states)
-
-    ours = draw_latents(predict, noise, scheduler=base.objective.sampler(3), guidance_scale=2.0)
+    guidance = Guidance(rows_of(states, [0]), 2.0)
+    ours = draw(base.predict, begin(base, noise, rows_of(states, [1]), guidance, steps=3))
     with torch.no_grad():
         return (base.codec.decode(ours) / 2 + 0.5).clamp(0, 1)[0].permute(1, 2, 0).numpy()
 
@@ -246,7 +244,7 @@ def drawn_by_diffusers(folder, noise):
 def test_a_plain_pipeline_draws_the_picture_of_our_sampler(trained, case):
     folder, _ = trained[case]
     base = load_base(folder, CPU)
-    noise = torch.randn(1, *base.latent_shape(32), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, *base.latent_shape(32, 32), generator=torch.Generator().manual_seed(0))
     drawn = drawn_by_diffusers(folder, noise)
     assert np.abs(drawn - drawn_by_us(base, noise)).max() < 1e-4
     assert drawn.std() > 0.01

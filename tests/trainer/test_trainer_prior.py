@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from darkroom_sampling.trajectory import begin, draw
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES, ClassImageStore, prior_recipe
 from darkroom_trainer.training import class_images
 from darkroom_trainer.training.class_images import (
@@ -14,7 +15,6 @@ from darkroom_trainer.training.class_images import (
     read_class_latents,
 )
 from darkroom_trainer.training.models import load_base
-from darkroom_trainer.training.sampling import draw_latents
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +106,18 @@ def test_two_jobs_at_once_share_the_work_and_draw_nothing_twice(store, base, mon
 
 
 def test_latents_are_not_clipped_where_the_base_does_not_say(base):
-    unsaid = {key: base.objective.scheduler_config[key] for key in ("beta_schedule", "beta_end")}
+    unsaid = {key: base.scheduler_config[key] for key in ("beta_schedule", "beta_end")}
     noise = torch.full((1, 4, 8, 8), 3.0)
     drawn = [
-        draw_latents(
-            lambda latents, _timestep: torch.zeros_like(latents),
-            noise,
-            scheduler=replace(base.objective, scheduler_config=unsaid | clipping).sampler(4),
-            guidance_scale=1.0,
+        draw(
+            lambda latents, *_: torch.zeros_like(latents),
+            begin(
+                replace(base, scheduler_config=unsaid | clipping),
+                noise,
+                base.states(["a dog"]),
+                guidance=None,
+                steps=4,
+            ),
         )
         for clipping in ({}, {"clip_sample": False})
     ]

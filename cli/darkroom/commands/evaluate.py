@@ -147,7 +147,7 @@ def _plan(prepared: "Prepared") -> str:
     return (
         f"{prepared.served.model_id}: {len(prepared.prompts)} prompts x {each} and {of_class} of"
         f' "{first.prompt}" = {prepared.number} pictures of {first.width} x {first.height},'
-        f" {first.steps} steps each, on {prepared.loaded.device.type};"
+        f" {first.steps} steps each, on {prepared.loaded.model.device.type};"
         f" {len(prepared.photos.photos)} photos"
     )
 

@@ -116,7 +116,7 @@ class Prepared:
         found = [*unused_photos("--photos", self.photos)]
         if self.look_alikes is not None:
             found += unused_photos("--gallery", self.look_alikes)
-        reader = self.loaded.prompts
+        reader = self.loaded.model.conditioning
         cut = [one for one in self.prompts if reader.count_tokens(one) > reader.max_tokens]
         if cut:
             found.append(
@@ -135,7 +135,7 @@ class Prepared:
         return tuple(
             resolve(
                 asked.model_copy(update={"seed": picture_seed(self.request.seed, prompt, number)}),
-                self.loaded,
+                self.loaded.model,
             )[0]
             for number in range(count)
         )

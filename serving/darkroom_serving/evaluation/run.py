@@ -55,7 +55,7 @@ def evaluate(
     def draw(requests: Sequence[DrawRequest]) -> tuple[Image.Image, ...]:
         pictures = []
         for request in requests:
-            (pixels,) = painter.draw(prepared.loaded, [request], lambda: False)
+            (pixels,) = painter.draw(prepared.loaded.model, [request], lambda: False)
             pictures.append(Image.fromarray(pixels))
             drawn()
         return tuple(pictures)
@@ -155,7 +155,7 @@ def _evaluation(prepared: Prepared, measured: Measured, flagged: list[str]) -> E
             sampler=first.sampler,
             width=first.width,
             height=first.height,
-            device=str(prepared.loaded.device),
+            device=str(prepared.loaded.model.device),
         ),
         warnings=[*prepared.warnings, *flagged],
         versions={name: version(name) for name in PACKAGES},

@@ -45,14 +45,6 @@ class FlowMatching:
         snr = ((1 - sigma) / sigma).square()
         return snr.clamp(max=snr_gamma) * sigma.square()
 
-    def sampler(self, steps: int) -> Any:
-        """Euler's method, from pure noise on."""
-        from diffusers import FlowMatchEulerDiscreteScheduler
-
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler_config)
-        scheduler.set_timesteps(sigmas=torch.linspace(1.0, 1 / steps, steps).tolist())
-        return scheduler
-
     def _sigma(self, timesteps: Tensor) -> Tensor:
         return timesteps / self.num_timesteps
 

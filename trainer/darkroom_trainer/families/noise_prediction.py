@@ -53,15 +53,6 @@ class NoisePrediction:
             return (snr_gamma / snr).clamp(max=1)
         return snr.clamp(max=snr_gamma) / (snr + 1)
 
-    def sampler(self, steps: int) -> Any:
-        """DDIM (arXiv 2010.02502, equation 12, eta 0)."""
-        from diffusers import DDIMScheduler
-
-        # Latents have no bounds to clip to, though that is the default where a base doesn't say.
-        scheduler = DDIMScheduler.from_config(self.scheduler_config, clip_sample=False)
-        scheduler.set_timesteps(steps)
-        return scheduler
-
     def _coefficients(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Square roots of alpha-bar and 1 - alpha-bar at the timesteps, shaped (B, 1, 1, 1)."""
         alpha_bar = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)

@@ -10,7 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from darkroom_trainer.families.protocols import Conditions, Objective, rows_of
+from darkroom_sampling.protocols import Conditions, rows_of
+from darkroom_trainer.families.protocols import Objective
 from darkroom_trainer.training.data_order import draws_of_micro_batch
 from darkroom_trainer.training.latents import Moments
 from darkroom_trainer.training.streams import Stream, generator, normal, shuffled_index

@@ -10,9 +10,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from darkroom_trainer.families.protocols import LoadedBase, rows_of
+from darkroom_sampling.protocols import Conditions, rows_of
+from darkroom_sampling.trajectory import Guidance, begin, draw
+from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.inputs.class_image_store import ClassImageStore, PriorRecipe, num_shards
-from darkroom_trainer.training.sampling import draw_latents
 from darkroom_trainer.training.streams import Stream, normal
 
 
@@ -47,26 +48,26 @@ def read_class_latents(store: ClassImageStore, num_images: int) -> Tensor:
     return torch.cat(shards)[:num_images].float()
 
 
-@torch.no_grad()
 def draw_class_latents(base: LoadedBase, recipe: PriorRecipe, shard: int) -> Tensor:
     """Latents of one shard, (8, C, H, W)."""
-    device = base.device
     images = range(shard * recipe.shard_images, (shard + 1) * recipe.shard_images)
-    shape = base.latent_shape(recipe.resolution)
-    noise = normal(recipe.seed, Stream.CLASS_IMAGE, 0, images, shape).to(device)
-    halves = [0] * len(images) + [1] * len(images)
-    states = rows_of(base.states(["", recipe.prompt]), halves)
+    shape = base.latent_shape(recipe.resolution, recipe.resolution)
+    states = base.states(["", recipe.prompt])
+    unprompted, prompted = (rows_of(states, [row] * len(images)) for row in range(2))
 
-    def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-        timesteps = timestep.to(device).expand(len(latents))
-        return base.denoiser.predict(base.denoiser.network, latents, timesteps, states)
+    def predict(latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        return base.predict(latents, timesteps, conditions).float()
 
-    with autocast(device, recipe.precision):
-        return draw_latents(
+    with autocast(base.device, recipe.precision):
+        return draw(
             predict,
-            noise,
-            scheduler=base.objective.sampler(recipe.sampling_steps),
-            guidance_scale=recipe.guidance_scale,
+            begin(
+                base,
+                normal(recipe.seed, Stream.CLASS_IMAGE, 0, images, shape),
+                prompted,
+                Guidance(unprompted, recipe.guidance_scale),
+                steps=recipe.sampling_steps,
+            ),
         )
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from darkroom_api.job import PersonalizationJobSpec, Precision
 from darkroom_api.training import Training
-from darkroom_trainer.families.protocols import Conditions
+from darkroom_sampling.protocols import Conditions
 from darkroom_trainer.output.checkpoint import DEEPSPEED_FOLDER, describe_failure
 from darkroom_trainer.training.deepspeed_config import effective_stage, engine_config
 from darkroom_trainer.training.models import TrainableDenoiser

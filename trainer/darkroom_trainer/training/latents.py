@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darkroom_trainer.families.protocols import LatentCodec
+from darkroom_sampling.protocols import LatentCodec
 from darkroom_trainer.training.streams import Stream, integers, normal
 
 ENCODE_BATCH = 8

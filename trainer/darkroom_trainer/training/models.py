@@ -12,15 +12,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from darkroom_trainer.families.protocols import (
+from darkroom_sampling.protocols import (
     Conditioning,
     Conditions,
     Denoiser,
-    LoadedBase,
-    model_of,
     rows_of,
     with_crops,
 )
+from darkroom_trainer.families.protocols import LoadedBase, model_of
 from darkroom_trainer.inputs.base.layout import (
     MODEL_INDEX,
     find_components,
@@ -89,14 +88,15 @@ class Files:
     index: Mapping[str, Any]
     classes: Mapping[str, str]
     device: torch.device
+    dtype: torch.dtype = torch.float32
 
-    def model(self, component: str, cls: Any, *, as_stored: bool = False) -> Any:
+    def model(self, component: str, cls: Any, *, never_trained: bool = False) -> Any:
         """As `BaseFiles.model`."""
         loaded = cls.from_pretrained(
             self.folder / component,
             variant=weight_files(self.folder, component).variant,
             use_safetensors=True,
-            dtype="auto" if as_stored else torch.float32,
+            dtype="auto" if never_trained else self.dtype,
             local_files_only=True,
         )
         return loaded.to(self.device).eval().requires_grad_(False)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from darkroom_trainer.families.protocols import Conditions, Denoiser, LoadedBase, with_crops
+from darkroom_sampling.protocols import Conditions, Denoiser, with_crops
+from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.training.adapters import without_adapters
 
 

@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from darkroom_api.job import PersonalizationJobSpec
 from darkroom_api.run_layout import VALIDATION
+from darkroom_sampling.pixels import decode_pixels
+from darkroom_sampling.protocols import Conditions
+from darkroom_sampling.trajectory import Guidance, begin, draw
 from darkroom_trainer.families.protocols import LoadedBase
-from darkroom_trainer.training.sampling import draw_latents
 from darkroom_trainer.training.streams import Stream, normal
 
 COLUMNS: Final = 4
@@ -57,7 +58,6 @@ def draw_grid(
     return compose(rows)
 
 
-@torch.no_grad()
 def _draw_row(
     base: LoadedBase,
     module: nn.Module,
@@ -66,33 +66,28 @@ def _draw_row(
     row: int,
     dtype: torch.dtype,
 ) -> list[Image.Image]:
-    device = base.device
     prompts = base.prompts(["", prompt], dtype, train_text_encoder=spec.training.encodes_prompts)
-    halves = torch.tensor([0] * COLUMNS + [1] * COLUMNS, device=device)
+    unprompted, prompted = (
+        {"row": torch.full((COLUMNS,), number, device=base.device)} for number in range(2)
+    )
 
-    def predict(latents: Tensor, timestep: Tensor) -> Tensor:
-        timesteps = timestep.to(device).expand(len(latents))
-        predicted: Tensor = module(latents.to(dtype), timesteps, prompts, halves)
-        return predicted
+    def predict(latents: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        predicted: Tensor = module(latents.to(dtype), timesteps, prompts, conditions["row"])
+        return predicted.float()
 
     samples = range(row * COLUMNS, (row + 1) * COLUMNS)
-    shape = base.latent_shape(spec.training.resolution)
-    latents = draw_latents(
+    shape = base.latent_shape(spec.training.resolution, spec.training.resolution)
+    latents = draw(
         predict,
-        normal(spec.training.seed, Stream.VALIDATION, 0, samples, shape).to(device),
-        scheduler=base.objective.sampler(STEPS),
-        guidance_scale=GUIDANCE_SCALE,
+        begin(
+            base,
+            normal(spec.training.seed, Stream.VALIDATION, 0, samples, shape),
+            prompted,
+            Guidance(unprompted, GUIDANCE_SCALE),
+            steps=STEPS,
+        ),
     )
-    return decode(base, latents)
-
-
-@torch.no_grad()
-def decode(base: LoadedBase, latents: Tensor) -> list[Image.Image]:
-    """Pictures of scaled latents, (B, C, H, W)."""
-    pictures = [base.codec.decode(one) for one in torch.split(latents, 1)]
-    pixels = (torch.cat(pictures).float().clamp(-1, 1) + 1) * 127.5
-    arrays = pixels.round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(np.ascontiguousarray(array)) for array in arrays]
+    return [Image.fromarray(pixels) for pixels in decode_pixels(base.codec, latents)]
 
 
 def compose(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:

@@ -22,7 +22,7 @@ from darkroom_testing.cluster.errors import ClusterError
 ROOT = Path(__file__).parents[4]
 """The checkout."""
 POD_TMP = Path("/tmp")
-SOURCES = ("crds", "operator", "trainer", "serving", "cli")
+SOURCES = ("crds", "local", "sampling", "operator", "trainer", "serving", "cli")
 PAUSE = "registry.local/pause:3.10"
 USERLAND = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/alternatives", "/etc/ssl")
 NON_ROOT = 65532

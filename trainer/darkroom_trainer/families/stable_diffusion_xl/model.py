@@ -1,128 +1,16 @@
-"""Loads a Stable Diffusion XL model: two CLIP text encoders and the size of the picture as conditions."""
+"""Loads a Stable Diffusion XL model to be trained."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
-
-from darkroom_trainer.families.autoencoder import KLCodec
-from darkroom_trainer.families.clip import longest_prompt, token_ids
+from darkroom_sampling.families import stable_diffusion_xl
 from darkroom_trainer.families.noise_prediction import load_objective, read_scheduler
-from darkroom_trainer.families.protocols import CROPS, BaseFiles, Conditions, LoadedBase
-
-FIRST, SECOND = "text_encoder", "text_encoder_2"
-
-
-@dataclass(frozen=True)
-class TwoClipConditioning:
-    """As `Conditioning`: tokens are `text_encoder` and `text_encoder_2` (P, L) and `given` (P,).
-
-    States are `states` (P, L, D), those of both beside each other, and `pooled` (P, D2) of the second.
-    """
-
-    text_encoder: Any
-    text_encoder_2: Any
-    tokenizer: Any
-    tokenizer_2: Any
-
-    empty_is_zero: bool
-    """Whether the states of an empty prompt are zeros: diffusers' `force_zeros_for_empty_prompt`."""
-
-    @property
-    def encoders(self) -> Mapping[str, nn.Module]:
-        """As `Conditioning.encoders`."""
-        return {FIRST: self.text_encoder, SECOND: self.text_encoder_2}
-
-    @property
-    def tokenizers(self) -> Mapping[str, Any]:
-        """As `Conditioning.tokenizers`."""
-        return {FIRST: self.tokenizer, SECOND: self.tokenizer_2}
-
-    @property
-    def untrainable(self) -> Sequence[nn.Module]:
-        """As `Conditioning.untrainable`: what comes after the states that are taken of the first encoder."""
-        return (self.text_encoder.encoder.layers[-1], self.text_encoder.final_layer_norm)
-
-    @property
-    def max_tokens(self) -> int:
-        """As `Conditioning.max_tokens`."""
-        return min(
-            longest_prompt(self.tokenizer, self.text_encoder),
-            longest_prompt(self.tokenizer_2, self.text_encoder_2),
-        )
-
-    def tokens(self, prompts: Sequence[str]) -> Conditions:
-        """As `Conditioning.tokens`."""
-        given = [bool(prompt) or not self.empty_is_zero for prompt in prompts]
-        return {
-            FIRST: token_ids(self.tokenizer, prompts, self.max_tokens),
-            SECOND: token_ids(self.tokenizer_2, prompts, self.max_tokens),
-            "given": torch.tensor(given),
-        }
-
-    def states(self, tokens: Conditions, encoders: Mapping[str, nn.Module]) -> Conditions:
-        """As `Conditioning.states`: of both encoders the states before the last layer."""
-        first = encoders[FIRST](tokens[FIRST], output_hidden_states=True)
-        second = encoders[SECOND](tokens[SECOND], output_hidden_states=True)
-        states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        pooled = second.text_embeds
-        given = tokens["given"][:, None]
-        return {"states": states * given[..., None], "pooled": pooled * given}
-
-
-@dataclass(frozen=True)
-class SizedUNetDenoiser:
-    """As `Denoiser`: a UNet that is told how large the picture is, and what of it was cropped away."""
-
-    network: nn.Module
-
-    latent_scale: int
-    """Pixels along a side of a latent's cell."""
-
-    component: str = "unet"
-
-    def predict(
-        self, network: nn.Module, noisy: Tensor, timesteps: Tensor, conditions: Conditions
-    ) -> Tensor:
-        """As `Denoiser.predict`."""
-        size = [side * self.latent_scale for side in noisy.shape[-2:]]
-        whole = torch.tensor([[*size, 0, 0, *size]], dtype=noisy.dtype, device=noisy.device)
-        crops = conditions.get(CROPS, whole.expand(len(noisy), -1))
-        added = {"text_embeds": conditions["pooled"], "time_ids": crops}
-        predicted = network(
-            noisy,
-            timesteps,
-            conditions["states"],
-            added_cond_kwargs=added,
-            return_dict=False,
-        )
-        return cast(Tensor, predicted[0])
+from darkroom_trainer.families.protocols import BaseFiles, LoadedBase, with_objective
 
 
 def load(files: BaseFiles) -> LoadedBase:
     """As `FamilyModel.load`."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-    codec = KLCodec(files.model("vae", AutoencoderKL))
-    return LoadedBase(
-        objective=load_objective(
-            files.folder / "scheduler", files.classes["scheduler"], files.device
-        ),
-        conditioning=TwoClipConditioning(
-            text_encoder=files.model(FIRST, CLIPTextModel),
-            text_encoder_2=files.model(SECOND, CLIPTextModelWithProjection),
-            tokenizer=files.tokenizer("tokenizer", CLIPTokenizer),
-            tokenizer_2=files.tokenizer("tokenizer_2", CLIPTokenizer),
-            empty_is_zero=bool(files.index.get("force_zeros_for_empty_prompt", True)),
-        ),
-        codec=codec,
-        denoiser=SizedUNetDenoiser(files.model("unet", UNet2DConditionModel), codec.latent_scale),
-        device=files.device,
-    )
+    objective = load_objective(files.folder / "scheduler", files.classes["scheduler"], files.device)
+    return with_objective(stable_diffusion_xl.load(files), objective)
 
 
 def check_scheduler(folder: Path, class_name: str) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from darkroom_sampling.limits import Z_IMAGE_TOKENS
 from darkroom_trainer.families.errors import UnusableBaseError
 from darkroom_trainer.families.layout import FamilyLayout, ReadConfig, Sizes
 from darkroom_trainer.families.unet_configs import latent_side
-
-MAX_TOKENS: Final = 512
-"""What diffusers' pipeline cuts prompts to."""
 
 ACTIVATION_TENSORS: Final = 17
 """Numbers kept of a token and layer, in tensors of the width (arXiv 2205.05198, equation 1: 34 bytes)."""
@@ -40,7 +38,7 @@ def read_sizes(read: ReadConfig) -> Sizes:
             latent_channels=int(vae["latent_channels"]),
             sample_size=latent_side({}, vae, scale),
             activations=ACTIVATION_TENSORS * int(network["dim"]) * layers // int(patch) ** 2,
-            max_tokens=MAX_TOKENS,
+            max_tokens=Z_IMAGE_TOKENS,
         )
     except (LookupError, TypeError, ValueError) as error:
         raise UnusableBaseError(

@@ -1,14 +1,18 @@
 """The latent codec of models with diffusers' AutoencoderKL."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor
+
+from darkroom_sampling.protocols import ModelFiles
 
 
 @dataclass(frozen=True)
 class KLCodec:
-    """diffusers' AutoencoderKL in float32: in float16 that of Stable Diffusion XL overflows."""
+    """diffusers' AutoencoderKL."""
 
     vae: Any
 
@@ -34,10 +38,25 @@ class KLCodec:
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """As `LatentCodec.encode`."""
-        posterior = self.vae.encode(pictures).latent_dist
+        posterior = self.vae.encode(pictures.to(self.vae.dtype)).latent_dist
         return posterior.mean, posterior.logvar
 
     def decode(self, latents: Tensor) -> Tensor:
-        """As `LatentCodec.decode`."""
-        own = latents / self.scaling_factor + self.shift
+        """As `LatentCodec.decode`, in the precision of the VAE, which may be higher than the latents'."""
+        own = latents.to(self.vae.dtype) / self.scaling_factor + self.shift
         return cast(Tensor, self.vae.decode(own, return_dict=False)[0])
+
+
+def load_codec(files: ModelFiles) -> KLCodec:
+    """That of a Stable Diffusion model: in float32 where its VAE overflows float16, as that of XL does."""
+    from diffusers import AutoencoderKL
+
+    vae = files.model("vae", AutoencoderKL)
+    if vae.config.force_upcast and vae.dtype != torch.float32:
+        vae = vae.to(torch.float32)
+    return KLCodec(vae)
+
+
+def shorter(size: int | Sequence[int]) -> int:
+    """The shorter side of a size that diffusers writes as one number or as two."""
+    return size if isinstance(size, int) else min(size)

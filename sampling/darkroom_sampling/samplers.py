@@ -1,12 +1,15 @@
 """Samplers by name: diffusers' schedulers, configured as the model's own one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+import numpy as np
+
 
 class Sampler(StrEnum):
-    """What a request may choose."""
+    """What can be chosen."""
 
     DDIM = "ddim"
     DDPM = "ddpm"
@@ -58,22 +61,17 @@ FLOW_SPECS: Final = {
 """For models that match flows."""
 
 
-def build_scheduler(spec: SamplerSpec, model_config: dict[str, Any]) -> Any:
+def build_scheduler(spec: SamplerSpec, model_config: Mapping[str, Any]) -> Any:
     """A fresh scheduler: each image needs its own, because schedulers keep state between steps."""
     import diffusers
 
-    return getattr(diffusers, spec.class_name).from_config(model_config, **spec.overrides)
+    return getattr(diffusers, spec.class_name).from_config(dict(model_config), **spec.overrides)
 
 
 def set_steps(scheduler: Any, spec: SamplerSpec, steps: int, device: Any) -> None:
     """Chooses so many noise levels."""
     if spec.evenly_spaced:
-        levels = [1 - number * (1 - 1 / steps) / max(steps - 1, 1) for number in range(steps)]
+        levels = np.linspace(1.0, 1 / steps, steps).tolist()
         scheduler.set_timesteps(sigmas=levels, device=device)
     else:
         scheduler.set_timesteps(steps, device=device)
-
-
-def step_options(spec: SamplerSpec, generator: Any) -> dict[str, Any]:
-    """What a scheduler's `step` takes beside the latents."""
-    return {"generator": generator} if spec.takes_generator else {}
