@@ -11,16 +11,20 @@ import threading
 import pytest
 
 from darkroom_api.names import WORK_DIR_ENV
-from darkroom_api.run_layout import RUNNING_FILE, STOP_FILE
+from darkroom_api.report import RunPhase
+from darkroom_api.run_layout import PROGRESS_FILE, RUNNING_FILE, STOP_FILE
 from darkroom_api.status import Reason
 from darkroom_operator.launch.manifests.pods import LOOKS, SAVE_AND_GO
 from darkroom_trainer import holding
 from darkroom_trainer.driver.local_ray import LocalRay
+from darkroom_trainer.driver.ray_run import RayRun
 from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.holding import hold_run
 from darkroom_trainer.output.checkpoint import newest_checkpoint
+from darkroom_trainer.progress.snapshot import Losses, ProgressWriter
 from darkroom_trainer.status import RunStatus
+from darkroom_trainer.stopping import stop_requested
 
 LOOK_S, BEAT_S = 0.1, holding.BEAT_S / 5
 """A hook and the driver that it looks for are both five times as fast as in a pod."""
@@ -156,6 +160,7 @@ import psutil
 from darkroom_api.job import PersonalizationJob
 from darkroom_trainer.holding import hold_run
 from darkroom_trainer.driver.local_ray import LocalRay
+from darkroom_trainer.driver.ray_run import RayRun
 from darkroom_trainer.driver.run import RunOptions, prepare, run_prepared
 from darkroom_trainer.stopping import request_stop
 
@@ -190,25 +195,67 @@ def test_a_driver_that_is_stopped_while_ray_starts_the_workers_ends_with_its_ray
     assert done.stdout.splitlines()[-1] == "Interrupted 0 []"
 
 
-@pytest.mark.slow
-def test_a_run_that_nobody_wants_is_left_without_a_checkpoint(make_job, tmp_path):
+@pytest.fixture
+def endless(make_job, tmp_path):
+    """A prepared job that would never end, nor save."""
     job = make_job(
         tmp_path,
         priorPreservation={"mode": "Disabled"},
         training={"maxSteps": 100_000},
         checkpoint={"everySteps": 100_000},
     )
-    prepared = prepare(job, RunOptions(job_folder=tmp_path, work_dir=tmp_path / "work"))
+    return prepare(job, RunOptions(job_folder=tmp_path, work_dir=tmp_path / "work"))
+
+
+def left_at_three_steps(prepared, ray_run):
+    """Runs a job that nobody wants from step 3 on; asserts that it is left there."""
     steps = [0]
     with hold_run(prepared.task.run_folder):
         result = run_prepared(
             prepared,
-            LocalRay(job.spec.scale),
+            ray_run,
             lambda progress: steps.append(progress.step),
             is_unwanted=lambda: steps[-1] >= 3,
         )
     assert (result.status, result.steps) == (RunStatus.INTERRUPTED, steps[-1])
-    assert newest_checkpoint(prepared.task.run_folder, job.metadata) == (None, [])
+    assert newest_checkpoint(prepared.task.run_folder, prepared.task.job.metadata) == (None, [])
+
+
+class StepALook(RayRun):
+    """Stands for a Ray whose workers do a step between two looks, and save when they are asked to stop."""
+
+    def __enter__(self):
+        self.left = False
+        return self
+
+    def start(self, task):
+        self.task, self.step = task, 0
+        self.writer = ProgressWriter(task.run_folder / PROGRESS_FILE, max_steps=100_000)
+        self.writer.enter(RunPhase.TRAINING)
+
+    def ended(self, wait_seconds):
+        assert not stop_requested(self.task.run_folder), "its workers would save"
+        self.step += 1
+        losses = Losses(total=1.0, instance=1.0)
+        self.writer.step(self.step, losses=losses, images=2, learning_rate=1e-3, grad_norm=1.0)
+        self.writer.flush()
+        return False
+
+    def __exit__(self, *error):
+        self.left = True
+
+
+def test_a_run_that_nobody_wants_is_left_and_not_asked_to_save(endless):
+    ray_run = StepALook()
+    left_at_three_steps(endless, ray_run)
+    assert ray_run.left
+    assert ray_run.step == 3
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive  # in every run a Ray that is not there is left in the same way
+def test_workers_that_nobody_wants_end_without_a_checkpoint(endless):
+    left_at_three_steps(endless, LocalRay(endless.task.job.spec.scale))
 
 
 def test_a_run_folder_that_cannot_be_written_is_named(tmp_path):
