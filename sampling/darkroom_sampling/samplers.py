@@ -31,6 +31,9 @@ class SamplerSpec:
     takes_generator: bool
     """Whether its step draws noise, or at least has the parameter."""
 
+    takes_eta: bool = False
+    """Whether it can add a share of DDPM's noise in each step (arXiv 2010.02502, equation 16)."""
+
     evenly_spaced: bool = False
     """Whether noise levels run evenly from pure noise on, before they are shifted, as Z-Image's pipeline has them."""
 
@@ -42,7 +45,7 @@ _NO_CLIPPING: Final = {"clip_sample": False}
 """Latents are not within [-1, 1]: clipping, a default of these two, would spoil them."""
 
 SPECS: Final = {
-    Sampler.DDIM: SamplerSpec("DDIMScheduler", True, overrides=_NO_CLIPPING),
+    Sampler.DDIM: SamplerSpec("DDIMScheduler", True, takes_eta=True, overrides=_NO_CLIPPING),
     Sampler.DDPM: SamplerSpec("DDPMScheduler", True, overrides=_NO_CLIPPING),
     Sampler.DPMSOLVER: SamplerSpec(
         "DPMSolverMultistepScheduler", True, overrides={"algorithm_type": "dpmsolver++"}

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from darkroom_sampling.model import DiffusionModel
+from darkroom_sampling.originals import Kept, Original, from_noise, from_original
 from darkroom_sampling.protocols import Conditions
-from darkroom_sampling.samplers import Sampler, build_scheduler, set_steps
+from darkroom_sampling.samplers import Sampler, SamplerSpec, build_scheduler, set_steps
 
 Predict = Callable[[Tensor, Tensor, Conditions], Tensor]
 """What a denoiser says, (R, C, h, w), of latents of that shape at timesteps (R,) under R conditions."""
@@ -46,6 +47,9 @@ class Trajectory:
     options: Mapping[str, Any]
     """What the scheduler's `step` takes beside the latents."""
 
+    kept: Kept | None = None
+    """What is not drawn anew of original pictures."""
+
     position: int = 0
     """Steps taken."""
 
@@ -68,6 +72,9 @@ class Trajectory:
             prediction.float(), timestep, self.latents, return_dict=False, **self.options
         )[0]
         self.position += 1
+        if self.kept is not None:
+            following = self.timesteps[self.position : self.position + 1]
+            self.latents = self.kept.within(self.latents, self.scheduler, following)
 
 
 def begin(
@@ -79,23 +86,42 @@ def begin(
     steps: int,
     sampler: Sampler | None = None,
     generator: torch.Generator | None = None,
+    eta: float = 0.0,
+    original: Original | None = None,
 ) -> Trajectory:
     """The trajectory of B pictures from standard normal noise, (B, C, h, w) in float32, under B conditions.
 
-    By the model's usual sampler when none is named; `generator` draws the noise that some samplers add.
+    By the model's usual sampler when none is named; `generator` draws the noise that some samplers add,
+    `eta` says how much of it with DDIM. Raises ValueError for an eta that the sampler has no use for, and
+    for a strength that leaves no step to take.
     """
     spec = model.samplers[sampler or next(iter(model.samplers))]
     scheduler = build_scheduler(spec, model.scheduler_config)
     set_steps(scheduler, spec, steps, model.device)
+    noise = noise.to(model.device)
+    start = (
+        from_noise(scheduler, noise)
+        if original is None
+        else from_original(scheduler, noise, original, steps)
+    )
     return Trajectory(
         scheduler=scheduler,
-        timesteps=scheduler.timesteps,
-        # Schedulers of flows begin with plain noise.
-        latents=noise.to(model.device) * getattr(scheduler, "init_noise_sigma", 1.0),
+        timesteps=start.timesteps,
+        latents=start.latents,
         conditions=conditions,
         guidance=guidance,
-        options={"generator": generator} if spec.takes_generator else {},
+        options=_step_options(spec, generator, eta),
+        kept=start.kept,
     )
+
+
+def _step_options(
+    spec: SamplerSpec, generator: torch.Generator | None, eta: float
+) -> Mapping[str, Any]:
+    options: dict[str, Any] = {"generator": generator} if spec.takes_generator else {}
+    if eta and not spec.takes_eta:
+        raise ValueError(f"eta: {spec.class_name} has none; leave it out, or use {Sampler.DDIM}")
+    return options | {"eta": eta} if eta else options
 
 
 @torch.no_grad()
