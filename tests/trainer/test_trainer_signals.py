@@ -43,8 +43,13 @@ def training(make_job, tmp_path):
 exhaustive = pytest.mark.exhaustive
 
 
-@exhaustive  # an example of the laptop is interrupted in every run
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(one, marks=exhaustive) for one in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_a_signal_to_all_of_a_training_saves_it(training, tmp_path, number):
     job, process = training
     for line in process.stdout:
