@@ -29,6 +29,89 @@ def test_several_pictures_are_numbered(tmp_path, server_url, darkroom):
     assert [line["file"] for line in lines] == [str(tmp_path / name) for name in names]
 
 
+PROMPTS = """\
+# what the shop wants
+a dog in the snow
+
+{"prompt": "a dog at sea", "n": 2, "size": "24x24"}
+a dog on the moon
+"""
+
+
+def draw_file(darkroom, server_url, tmp_path, *arguments, text=PROMPTS):
+    """Draws the prompts of a file; the result, and what it printed by picture."""
+    file = tmp_path / "prompts.txt"
+    file.write_text(text)
+    given = ("--prompts", file, "--output", tmp_path / "dog.png", "--url", server_url, "--json")
+    result = darkroom("generate", *given, *arguments)
+    return result, [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_the_prompts_of_a_file_are_drawn_one_after_the_other(tmp_path, server_url, darkroom):
+    result, drawn = draw_file(darkroom, server_url, tmp_path, "--seed", 5, "--model", "rex")
+    assert result.exit_code == 0, result.output
+    sea = "a dog at sea"
+    assert [one["prompt"] for one in drawn] == ["a dog in the snow", sea, sea, "a dog on the moon"]
+    assert [one["seed"] for one in drawn] == [5, 6, 7, 8]
+    assert {one["model"] for one in drawn} == {"rex"}
+    assert [one["file"] for one in drawn] == [str(tmp_path / f"dog-{i}.png") for i in range(1, 5)]
+    sizes = [Image.open(one["file"]).size for one in drawn]
+    assert sizes[1] == sizes[2] == (24, 24) != sizes[0] == sizes[3]
+
+
+@pytest.mark.parametrize("seed", [(), ("--seed", 7)])
+def test_with_the_same_noise_each_prompt_begins_with_the_same_seed(
+    tmp_path, server_url, darkroom, seed
+):
+    result, drawn = draw_file(darkroom, server_url, tmp_path, "--same-noise", *seed)
+    assert result.exit_code == 0, result.output
+    snow, sea, second_sea, moon = (one["seed"] for one in drawn)
+    assert snow == sea == moon == second_sea - 1
+    assert snow == 7 or not seed
+
+
+def test_a_line_may_have_a_seed_of_its_own(tmp_path, server_url, darkroom):
+    text = 'a dog\n{"prompt": "a cat", "seed": 99}\n'
+    _, drawn = draw_file(darkroom, server_url, tmp_path, "--same-noise", "--seed", 1, text=text)
+    assert [one["seed"] for one in drawn] == [1, 99]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("# only this\n", "prompts.txt holds no prompt; write one a line"),
+        ("a dog\n{a dog}\n", "prompts.txt, line 2: is not JSON"),
+        ('{"n": 2}\n', "prompts.txt, line 1: prompt: is missing"),
+        ('{"prompt": "a", "step": 3}\n', "prompts.txt, line 1: step: is unknown; there are model"),
+        ('{"prompt": "a", "n": "2"}\n', "line 1: n: must be a whole number from 1 on; it is '2'"),
+        ('a\n{"prompt": "a", "num_inference_steps": 0}\n', "line 2: num_inference_steps"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said_with_its_number(
+    tmp_path, server_url, darkroom, text, problem
+):
+    result, _ = draw_file(darkroom, server_url, tmp_path, text=text)
+    assert result.exit_code == 1
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("prompts", [(), ("a dog", "--prompts", "prompts.txt")])
+def test_there_is_one_prompt_or_a_file_of_them(tmp_path, darkroom, prompts):
+    result = darkroom("generate", *prompts, "--output", tmp_path / "dog.png")
+    assert result.exit_code == 1
+    assert result.stderr == "give either a PROMPT or a file of them with --prompts\n"
+
+
+def test_a_file_of_prompts_that_can_not_be_read_is_named(tmp_path, darkroom):
+    (tmp_path / "latin.txt").write_bytes(b"gr\xf6\xdfer\n")
+    for name, problem in (("no.txt", "No such file or directory"), ("latin.txt", "is not UTF-8")):
+        output = tmp_path / "dog.png"
+        result = darkroom("generate", "--prompts", tmp_path / name, "--output", output)
+        assert result.exit_code == 1
+        assert problem in result.stderr
+
+
 def test_no_file_is_overwritten_without_force(tmp_path, server_url, darkroom):
     (tmp_path / "dog-2.png").write_text("precious")
     arguments = ("generate", "a dog", "-n", 2, "--output", tmp_path / "dog.png")
