@@ -119,9 +119,9 @@ def test_the_personalised_model_draws_its_subject_over_http(mascot):
             answer = client.images.generate(
                 model=model,
                 prompt=prompt,
-                n=8,
+                n=6,
                 size="64x64",
-                extra_body={"seed": 1, "guidance_scale": 3.0, "num_inference_steps": 20},
+                extra_body={"seed": 1, "guidance_scale": 3.0, "num_inference_steps": 15},
             )
             return [base64.b64decode(image.b64_json) for image in answer.data]
 
@@ -145,14 +145,14 @@ def test_the_personalised_model_draws_its_subject_over_http(mascot):
 
 
 def shortened(folder):
-    """Example 02 with fewer class images and steps: all that it does, for a likeness that nobody judges."""
+    """Example 02 with few class images and steps: all that it does, for a likeness that nobody judges."""
     job = yaml.safe_load((EXAMPLES / "02-photos.yaml").read_text())
     spec = job["spec"]
     spec["subject"]["images"]["uri"] = f"file:{EXAMPLES / 'photos' / 'dog'}"
-    spec["priorPreservation"] |= {"numImages": 8, "samplingSteps": 4}
-    spec["training"] |= {"maxSteps": 20}
-    spec["checkpoint"] |= {"everySteps": 10}
-    spec["validation"] |= {"everySteps": 10}
+    spec["priorPreservation"] |= {"numImages": 4, "samplingSteps": 4}
+    spec["training"] |= {"maxSteps": 4}
+    spec["checkpoint"] |= {"everySteps": 2}
+    spec["validation"] |= {"everySteps": 4}
     (folder / "job.yaml").write_text(json.dumps(job))
     return folder / "job.yaml"
 
@@ -181,6 +181,7 @@ def few_steps(folder):
     return folder / "job.yaml"
 
 
+@pytest.mark.exhaustive  # the server's tests draw with adapters in every run, the resume tests train one
 def test_an_adapter_is_served_as_plain_diffusers_draws_it(tmp_path):
     events = train(tmp_path, few_steps(tmp_path))
     plan = events[0]
@@ -268,6 +269,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(short_job):
     assert resumed["digest"] == whole["digest"]
 
 
+@pytest.mark.exhaustive  # the trainer's tests interrupt a smaller training in every run
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_with_130(short_job):
     folder = short_job("interrupted", steps=10_000)
     with started(folder) as process:
