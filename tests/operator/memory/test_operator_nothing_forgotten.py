@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from contextvars import ContextVar
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -136,14 +137,18 @@ def create(whole, key, told):
         whole.tell(raw)
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(history=st.lists(steps, min_size=1, max_size=6))
-def test_after_any_fault_and_one_resync_each_job_was_looked_at(virtual, history):
-    assert virtual(forgotten(history)) == []
+@pytest.mark.parametrize("histories", [25, pytest.param(250, marks=pytest.mark.exhaustive)])
+def test_after_any_fault_and_one_resync_each_job_was_looked_at(virtual, histories):
+    @settings(
+        max_examples=histories,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(history=st.lists(steps, min_size=1, max_size=6))
+    def suffered(history):
+        assert virtual(forgotten(history)) == []
+
+    suffered()
 
 
 def test_a_job_that_comes_while_a_renewal_is_late_is_dealt_with_when_it_has_come(virtual):
