@@ -59,6 +59,8 @@ RECIPE = {
 }
 """Everything that changes how a step is taken, and what is published of the steps."""
 
+BUCKETS = RECIPE | {"aspectRatioBuckets": True}
+
 TRAININGS = {
     **{name: ({}, scale) for name, scale in SCALES.items()},
     "own-group": ({"textEncoderLearningRate": "1e-3"}, SCALES["zero-0"]),
@@ -69,12 +71,14 @@ TRAININGS = {
     "recipe-zero-3": (RECIPE, {"workers": 2, "zeroStage": 3}),
     "recipe-recomputed": (RECIPE | {"gradientCheckpointing": True}, SCALES["zero-2"]),
     **{f"teacher-{name}": ({}, scale) for name, scale in SCALES.items()},
+    "buckets-zero-0": (BUCKETS, SCALES["zero-0"]),
+    "buckets-zero-3": (BUCKETS, {"workers": 2, "zeroStage": 3}),
 }
 GLOBAL_BATCH = 8
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
+def runs(tmp_path_factory, make_job, tiny_base, tiny_photos, two_shapes):
     """A run of each training: its entry, and the losses of its steps."""
     folder = tmp_path_factory.mktemp("losses")
     entries = []
@@ -102,7 +106,7 @@ def runs(tmp_path_factory, make_job, tiny_base, tiny_photos):
                 "job": job.model_dump_json(by_alias=True),
                 "root": str(folder / name),
                 "base": str(tiny_base),
-                "photos": str(tiny_photos),
+                "photos": str(two_shapes if changed is BUCKETS else tiny_photos),
             }
         )
     tasks = folder / "tasks.json"
@@ -159,6 +163,16 @@ def test_a_recipe_is_the_same_whatever_shares_its_steps_out(runs, case):
     # The moving average of the steps, too.
     ours, theirs = published_unet(entry), published_unet(entry_of_whole)
     assert mean_difference(ours, theirs) < 1e-6
+
+
+def test_micro_batches_of_different_sizes_train_the_same_on_one_worker_and_sharded_over_two(runs):
+    _, whole = runs["recipe-whole"]
+    _, (first, *later) = runs["buckets-zero-0"]
+    # Of other photos, and of the same class images, which stay squares.
+    assert first[1] != pytest.approx(whole[0][1], rel=0.001)
+    assert first[2] == pytest.approx(whole[0][2], rel=TOLERANCE)
+    _, sharded = runs["buckets-zero-3"]
+    assert sharded == [pytest.approx(step, rel=TOLERANCE) for step in (first, *later)]
 
 
 @pytest.mark.parametrize("scale", SCALES)
