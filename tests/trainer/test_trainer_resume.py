@@ -77,7 +77,7 @@ def run_ranks(tiny_base):
 
 
 @pytest.fixture(scope="module")
-def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos):
+def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos, two_shapes):
     """Builds one task of the worker script."""
     class_images = tmp_path_factory.mktemp("class-images")
 
@@ -98,7 +98,7 @@ def entry_of(tmp_path_factory, make_job, tiny_base, tiny_photos):
             "job": job.model_dump_json(by_alias=True),
             "root": str(root),
             "base": str(tiny_base),
-            "photos": str(tiny_photos),
+            "photos": str(two_shapes if job.spec.training.aspect_ratio_buckets else tiny_photos),
             "class_images": str(class_images),
             "fp16": fp16,
             **more,
@@ -190,6 +190,7 @@ PIVOTAL = LORA | {
     | {"newTokens": {"learningRate": "5e-2"}, "gradientCheckpointing": True},
 }
 EMA = {"ema": {"decay": "0.5"}}
+BUCKETS = {"training": LORA["training"] | {"aspectRatioBuckets": True}}
 METHODS = {
     "lora-0": (LORA, 0, "FP32"),
     "lora-ema-2": (LORA | {"training": LORA["training"] | EMA}, 2, "FP32"),
@@ -203,9 +204,12 @@ METHODS = {
     "inversion-2": (INVERSION, 2, "BF16"),
     "pivotal-2": (PIVOTAL, 2, "FP32"),
     "pivotal-teacher-0": (PIVOTAL | TEACHER, 0, "FP32"),
+    "buckets-2": (BUCKETS, 2, "FP32"),
+    "buckets-teacher-1": (BUCKETS | TEACHER, 1, "FP32"),
+    "buckets-alone-0": (BUCKETS | {"priorPreservation": {"mode": "Disabled"}}, 0, "FP32"),
 }
 """A method and its prior, ZeRO stage, precision."""
-SHORT_METHODS = ("lora-teacher-2", "inversion-ema-0", "pivotal-2")
+SHORT_METHODS = ("lora-teacher-2", "inversion-ema-0", "pivotal-2", "buckets-2")
 
 
 @pytest.mark.parametrize(
