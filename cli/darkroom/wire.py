@@ -55,6 +55,9 @@ class ImageOptions(TypedDict, total=False):
     sampler: str
     """Name of the sampler, for example ddim."""
 
+    eta: float
+    """Share of the noise of ddpm that ddim adds in each step, 0 to 1."""
+
 
 @dataclass(frozen=True)
 class GeneratedImage:

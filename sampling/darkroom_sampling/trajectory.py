@@ -120,7 +120,7 @@ def _step_options(
 ) -> Mapping[str, Any]:
     options: dict[str, Any] = {"generator": generator} if spec.takes_generator else {}
     if eta and not spec.takes_eta:
-        raise ValueError(f"eta: {spec.class_name} has none; leave it out, or use {Sampler.DDIM}")
+        raise ValueError(f"eta: {spec.class_name} has none; leave it out")
     return options | {"eta": eta} if eta else options
 
 

@@ -35,6 +35,9 @@ class DrawRequest:
     sampler: Sampler
     seed: int
 
+    eta: float = 0.0
+    """Share of the noise of DDPM that DDIM adds in each step."""
+
 
 class Engine(Protocol):
     """Draws requests with one model; the picture of a request never depends on the others."""
@@ -82,6 +85,7 @@ def _draw_one(
         steps=request.steps,
         sampler=request.sampler,
         generator=generator,
+        eta=request.eta,
     )
     while not trajectory.finished:
         if stopped():

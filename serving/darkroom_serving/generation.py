@@ -130,6 +130,9 @@ def resolve(request: ImagesRequest, model: DiffusionModel) -> list[DrawRequest]:
         problem = f"must be at most {most} with this model"
         raise bad_request("num_inference_steps", problem, f"it is {steps}: change it")
     sampler = _sampler(request, model)
+    if request.eta and not model.samplers[sampler].takes_eta:
+        takers = [f"use {name}" for name, spec in model.samplers.items() if spec.takes_eta]
+        raise bad_request("eta", f"{sampler} takes none", " or ".join(["leave it out", *takers]))
     seed = secrets.randbelow(RANDOM_SEEDS) if request.seed is None else request.seed
     return [
         DrawRequest(
@@ -140,6 +143,7 @@ def resolve(request: ImagesRequest, model: DiffusionModel) -> list[DrawRequest]:
             steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             sampler=sampler,
+            eta=request.eta,
             seed=(seed + number) % (MAX_SEED + 1),
         )
         for number in range(request.n)

@@ -32,4 +32,5 @@ def describe(request: DrawRequest, model: ServedModel) -> dict[str, str]:
         "num_inference_steps": str(request.steps),
         "guidance_scale": repr(request.guidance_scale).removesuffix(".0"),  # every digit
         "size": f"{request.width}x{request.height}",
+        **({"eta": repr(request.eta)} if request.eta else {}),
     }

@@ -72,6 +72,9 @@ class ImagesRequest(_Request):
     sampler: Sampler = Sampler.DDIM
     """Sampler, from the same schedule as the model's own."""
 
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the noise of ddpm that ddim adds in each step; other samplers take none."""
+
     user: Any = None
     """OpenAI's; not used."""
 

@@ -70,6 +70,34 @@ def test_the_pictures_are_those_of_diffusers_pipeline(loaded, pipeline, sampler)
     assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
 
 
+def test_with_eta_ddim_draws_what_the_pipeline_draws(loaded, pipeline):
+    pipeline.scheduler = build_scheduler(SPECS[Sampler.DDIM], loaded.scheduler_config)
+    expected = pipeline(
+        "a dog",
+        height=32,
+        width=32,
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        eta=0.7,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="np",
+    ).images[0]
+    (request,) = resolve(
+        ImagesRequest(
+            prompt="a dog", size="32x32", num_inference_steps=4, guidance_scale=3, seed=7, eta=0.7
+        ),
+        loaded,
+    )
+    found, without = draw(loaded, request, request_of())
+    assert np.abs(found.astype(int) - (expected * 255).round().astype(int)).max() <= 1
+    assert not np.array_equal(found, without)
+
+
+def test_eta_with_a_sampler_that_takes_none_is_refused(loaded):
+    with pytest.raises(ApiError, match="eta: euler takes none; leave it out or use ddim"):
+        resolve(ImagesRequest(prompt="a dog", sampler=Sampler.EULER, eta=0.5), loaded)
+
+
 @pytest.mark.parametrize("negative", ["", "a cat"])
 def test_the_pictures_of_stable_diffusion_xl_are_those_of_its_pipeline(xl, negative):
     model, pipeline = xl
@@ -121,6 +149,8 @@ def test_a_model_of_flows_refuses_a_sampler_that_was_chosen_for_noise(z_image):
     model, _ = z_image
     with pytest.raises(ApiError, match="sampler: ddim does not suit the model; use euler"):
         resolve(ImagesRequest(prompt="a dog", sampler=Sampler.DDIM), model)
+    with pytest.raises(ApiError, match=r"eta: euler takes none; leave it out$"):
+        resolve(ImagesRequest(prompt="a dog", eta=0.5), model)
     assert model.side_step == 8
 
 

@@ -129,7 +129,12 @@ def test_the_names_of_metrics_are_a_promise():
 
 def test_the_text_of_a_picture_says_all_it_takes_to_draw_it_again(studio, engine):
     engine.allowed.set()
-    fields = {"guidance_scale": 3.123456789, "seed": 2**63 - 1, "negative_prompt": "çá, 猫"}
+    fields = {
+        "guidance_scale": 3.123456789,
+        "seed": 2**63 - 1,
+        "negative_prompt": "çá, 猫",
+        "eta": 0.25,
+    }
     (item,) = asyncio.run(studio.draw(request_of(**fields))).data
     text = Image.open(io.BytesIO(base64.b64decode(item.b64_json))).text
     assert text.items() >= {name: str(value) for name, value in fields.items()}.items()

@@ -66,6 +66,7 @@ REFUSED = [
         {"guidance_scale": "3"},
         "guidance_scale: must be a number, not a string; write it without quotes",
     ),
+    ({"eta": 2}, "eta: must be at most 1.0; it is 2: change it"),
     ({"guidance_scale": -1}, "guidance_scale: must be at least 0.0; it is -1: change it"),
     ({"guidance_scale": float("nan")}, "guidance_scale: is not finite; write a number"),
     ({"seed": -1}, "seed: must be at least 0; it is -1: change it"),

@@ -55,6 +55,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="Seed of the first image.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler, for example ddim.")] = None,
+    eta: Annotated[
+        float | None, typer.Option(help="Share of ddpm's noise that ddim adds, 0 to 1.")
+    ] = None,
     url: UrlOption = DEFAULT_URL,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -74,6 +77,7 @@ def generate(
         "guidance_scale": guidance_scale,
         "negative_prompt": negative_prompt,
         "sampler": sampler,
+        "eta": eta,
     }
     options = {name: value for name, value in given.items() if value is not None}
     asked = _asked(prompt, prompts, options, seed, same_noise=same_noise)
