@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.photo import photo_figures
 from benchmarks.shown import show
 
 from darkroom_api.builtin import builtin_folder
@@ -51,6 +52,7 @@ def main() -> None:
         )
     with tempfile.TemporaryDirectory(prefix="bench-trainer-") as folder:
         figures = compare(Path(folder), Path(script).resolve())
+        figures |= photo_figures(Path(folder), measured)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
     show(f"DreamBooth on the miniature, batch {BATCH} + {BATCH}, fp32", figures)
