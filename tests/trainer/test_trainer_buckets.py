@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.plan_view import plan_json, plan_table
+from darkroom_sampling.families.stable_diffusion import UNetDenoiser
 from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.families.noise_prediction import NoisePrediction
-from darkroom_trainer.families.stable_diffusion.model import UNetDenoiser
 from darkroom_trainer.inputs.photos import crop_of, load_photos, photo_buckets
 from darkroom_trainer.training.batch_source import batch_source
 from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts, samples_of
