@@ -151,18 +151,31 @@ def run(tasks, folder):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+CASES = {
+    f"{name}-zero-{stage}": (name, stage, stage == 2 and trains)
+    for name, trains in FAMILIES.items()
+    for stage in (0, 2)
+}
+"""The base, the ZeRO stage, and whether the text encoder is trained."""
+
+ALWAYS = ("xl-zero-2", "z-image-zero-0")
+"""The cases that stand in every run; the tests of resuming train Stable Diffusion."""
+
+each_case = pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=() if case in ALWAYS else pytest.mark.exhaustive) for case in CASES],
+)
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, make_job, bases, tiny_photos):
-    """Each family trained whole and from step 2 on: the folder of published models, by name and then root."""
+def trained(request, tmp_path_factory, make_job, bases, tiny_photos):
+    """The cases of this run trained whole and from step 2 on: the folders of both models, by case."""
     folder = tmp_path_factory.mktemp("trained")
-    cases = {
-        f"{name}-zero-{stage}": (name, stage, stage == 2 and trains)
-        for name, trains in FAMILIES.items()
-        for stage in (0, 2)
-    }
+    asking = [item for item in request.session.items if "trained" in item.fixturenames]
+    cases = dict.fromkeys(item.callspec.params["case"] for item in asking)
 
     def entry(case, root):
-        name, stage, encoder = cases[case]
+        name, stage, encoder = CASES[case]
         job = job_of(make_job, bases, root, name, stage=stage, train_text_encoder=encoder)
         return {
             "name": case,
@@ -184,16 +197,13 @@ def trained(tmp_path_factory, make_job, bases, tiny_photos):
     }
 
 
-CASES = [f"{name}-zero-{stage}" for name in FAMILIES for stage in (0, 2)]
-
-
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_a_run_that_was_interrupted_publishes_the_same_bytes(trained, case):
     whole, again = trained[case]
     assert read_manifest(whole).digest == read_manifest(again).digest
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_what_is_published_is_what_was_trained(trained, make_job, bases, tmp_path, case):
     """The grid that the run drew with its weights in training is the one of its published model."""
     folder, _ = trained[case]
@@ -240,7 +250,7 @@ def drawn_by_diffusers(folder, noise):
     ).images[0]
 
 
-@pytest.mark.parametrize("case", CASES)
+@each_case
 def test_a_plain_pipeline_draws_the_picture_of_our_sampler(trained, case):
     folder, _ = trained[case]
     base = load_base(folder, CPU)
