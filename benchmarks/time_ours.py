@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from darkroom_api.load import load_job
@@ -18,9 +19,11 @@ from darkroom_trainer.training.deepspeed_config import prepare_environment
 
 
 def main() -> None:
-    """Runs the job and writes the times, losses and seconds spent on class images."""
+    """Runs the job and writes times, losses, seconds spent on class images and the peak of GPU memory."""
     job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
-    prepare_environment(use_gpu=False)
+    job = load_job(job_file)
+    use_gpu = job.spec.scale.gpus_per_worker > 0
+    prepare_environment(use_gpu=use_gpu)
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29555",
@@ -48,12 +51,15 @@ def main() -> None:
 
     loop._train_step, loop._complete_prior = timed_step, timed_prior
     work = out.parent / "work"
-    task = prepare(load_job(job_file), RunOptions(job_folder=job_file.parent, work_dir=work)).task
+    task = prepare(job, RunOptions(job_folder=job_file.parent, work_dir=work)).task
     task.run_folder.mkdir(parents=True, exist_ok=True)
-    dist.init_process_group("gloo")
+    dist.init_process_group("nccl" if use_gpu else "gloo")
     loop.run_worker(task)
     dist.destroy_process_group()
-    out.write_text(json.dumps({"stamps": stamps, "losses": losses, "prior_seconds": prior_seconds}))
+    found = {"stamps": stamps, "losses": losses, "prior_seconds": prior_seconds}
+    if use_gpu:
+        found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    out.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
