@@ -21,14 +21,16 @@ CHECKOUT = Path(__file__).parents[2]
 SUBJECT = Path(__file__).parent / "data" / "subject.yaml"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 SMALL = (
-    "trainer.head.cpu=700m",
+    "trainer.head.cpu=1",
     "trainer.head.memory=3Gi",
-    "trainer.worker.cpu=1",
+    "trainer.worker.cpu=800m",
     "trainer.worker.memory=4Gi",
     "registry.size=5Gi",
     "operator.tuning.progressSeconds=1",
+    "retries.backoffSeconds=2",
 )
-"""Two cores hold an attempt, and progress is told often enough to aim at a step."""
+"""Two cores hold an attempt, whose start is the head's work above all; progress is told often enough to aim
+at a step, and no attempt is waited for long."""
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,11 @@ class ClusterJob:
         events = self.cluster.items("events", of_job, self.here)
         return "\n".join([*told, *(f"{one['reason']}: {one['message']}" for one in events)])
 
+    def forget_events(self) -> None:
+        """So that what is told next is new."""
+        of_job = f"--field-selector=involvedObject.name={self.name}"
+        self.cluster.kubectl("delete", "events", of_job, self.here)
+
     def wait_for_word(self, *words: str, seconds: float = 300) -> str:
         return wait_for(
             lambda: next((word for word in words if word == self.word), None),

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from darkroom_testing.cluster.cgroups import hierarchies
 from darkroom_testing.cluster.cluster import Cluster, wait_for
@@ -26,8 +27,8 @@ Means = Callable[[ClusterJob, str], AbstractContextManager[None]]
 """Strikes the pod of a role, or what it stands on."""
 
 
-def _first_pods_are_gone(job: ClusterJob) -> bool:
-    return not job.pods(f"darkroom.dev/attempt={job.name}-1")
+def _its_pods_are_gone(job: ClusterJob, attempt: str) -> bool:
+    return not job.pods(f"darkroom.dev/attempt={attempt}")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Disturbance:
     roles: tuple[str, ...] = ("worker", "head")
     """Whose pod is struck."""
 
-    has_struck: Callable[[ClusterJob], bool] = _first_pods_are_gone
-    """Whether it has had its effect, so that what is left of it can be taken back."""
+    has_struck: Callable[[ClusterJob, str], bool] = _its_pods_are_gone
+    """Whether it has had its effect on an attempt, so that what is left of it can be taken back."""
 
     graceful: bool = False
     """Whether the pods are told before: then no step is done again but the one at work."""
@@ -202,17 +203,17 @@ def _fill_volume(job: ClusterJob, role: str) -> Iterator[None]:
 # What is seen of it.
 
 
-def _nothing_happens(job: ClusterJob) -> bool:
+def _nothing_happens(job: ClusterJob, attempt: str) -> bool:
     return True
 
 
-def _no_head_runs(job: ClusterJob) -> bool:
+def _no_head_runs(job: ClusterJob, attempt: str) -> bool:
     """KubeRay makes new pods of the same attempt at once, which find no node."""
     heads = job.pods("darkroom.dev/role=head")
     return not any(pod["status"]["phase"] == "Running" for pod in heads)
 
 
-def _is_told_of_the_disk(job: ClusterJob) -> bool:
+def _is_told_of_the_disk(job: ClusterJob, attempt: str) -> bool:
     return re.search(FULL, job.words()) is not None
 
 
@@ -274,11 +275,10 @@ DISTURBANCES = (
 
 
 class Hold:
-    """The worker's processes, stopped at a moment, so that what strikes then strikes there."""
+    """A worker's processes, stopped at a moment, so that what strikes then strikes there."""
 
-    def __init__(self, job: ClusterJob) -> None:
-        (worker,) = job.pods("darkroom.dev/role=worker")
-        self._group = _group_of(job.cluster, worker["metadata"]["uid"])
+    def __init__(self, cluster: Cluster, worker: dict[str, Any]) -> None:
+        self._group = _group_of(cluster, worker["metadata"]["uid"])
 
     def catch(self, moment: Callable[[], bool]) -> bool:
         """Stops them if the moment is now; lets them go again if it passed meanwhile."""
@@ -326,12 +326,25 @@ def held(job: ClusterJob, volume: Volume, phase: Phase) -> Iterator[Hold]:
     """Waits until the run is in a phase and holds it there, at most until the end of the context."""
     run = volume.run(job.name)
     wait_for(lambda: run.progress, "start of the run", 300)
-    hold = Hold(job)
+    hold = Hold(job.cluster, wait_for(lambda: _worker_at_work(job), "worker", 300))
     wait_for(lambda: hold.catch(lambda: phase.seen(run)), phase.name, 300, 0.002)
     try:
         yield hold
     finally:
         hold.release()
+
+
+def _worker_at_work(job: ClusterJob) -> dict[str, Any] | None:
+    """The worker of the newest attempt; one that is on its way out is none."""
+    if not job.attempts or "endTime" in (newest := job.attempts[-1]):
+        return None
+    labels = (f"darkroom.dev/attempt={newest['name']}", "darkroom.dev/role=worker")
+    running = [
+        pod
+        for pod in job.pods(*labels)
+        if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+    ]
+    return next(iter(running), None)
 
 
 def _group_of(cluster: Cluster, uid: str) -> Path:
