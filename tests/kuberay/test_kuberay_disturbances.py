@@ -16,11 +16,16 @@ from darkroom_testing.rotation import UNPROVEN
 
 TRAINING = tuple(phase for phase in PHASES if phase.name == "training")
 
+OTHERS = tuple(phase for phase in PHASES if phase.name != "training")
+
 ALWAYS = ("forced delete", "worker")
 """What stands in every run, in training; the others take turns."""
 
 PROVEN: set[tuple[str, str]] = set()
-"""Cases that have passed at every part of a run, and take turns so; the others have in training alone."""
+"""Cases that have passed at every part of a run, and take turns so; the others have in training alone.
+
+A full disk may end the job, and is struck in one part at a time.
+"""
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -32,7 +37,10 @@ def cases():
             case = (disturbance.name, role)
             name = f"{disturbance.name} of {role}".replace(" ", "-")
             marks = pytest.mark.exhaustive if case in PROVEN else UNPROVEN
-            yield pytest.param(disturbance, role, PHASES, id=f"{name}-in-every-part", marks=marks)
+            parts = [PHASES] if disturbance.name != "full disk" else [(one,) for one in OTHERS]
+            for phases in parts:
+                where = "every-part" if phases == PHASES else phases[0].name.replace(" ", "-")
+                yield pytest.param(disturbance, role, phases, id=f"{name}-in-{where}", marks=marks)
             if case == ALWAYS:
                 yield pytest.param(disturbance, role, TRAINING, id=f"{name}-in-training")
             elif case not in PROVEN:
@@ -47,18 +55,21 @@ def test_a_disturbed_job_loses_nothing_and_says_what_happened(
     place, undisturbed, disturbance, role, phases
 ):
     digest, class_images = undisturbed
-    with place(class_images if phases == TRAINING else None) as (job, volume):
+    fresh = any(phase.name == "class images" for phase in phases)
+    with place(None if fresh else class_images) as (job, volume):
         run = volume.run(job.name)
         with Watch(run) as watch:
             for phase in phases:
                 disturb(job, volume, disturbance, role, phase)
                 is_told(job, disturbance)
-            assert set(ends(job)) <= disturbance.reasons, job.words()
-            job.succeed(400)
+            finish(job)
         assert not watch.losses, f"checkpoints were lost: {watch.checkpoints}"
         assert run.verified_digest() == job.status["model"]["digest"] == digest
         limit = 1 if disturbance.graceful else EVERY_STEPS
         assert watch.done_again <= limit, watch.resumes
+        *ends, last = [one["reason"] for one in job.attempts]
+        assert last == "Completed"
+        assert set(ends) <= disturbance.reasons
 
 
 def disturb(job, volume, disturbance, role, phase):
@@ -77,17 +88,18 @@ def disturb(job, volume, disturbance, role, phase):
 
 
 def is_told(job, disturbance):
-    """In the cluster's words; a job that a full disk has ended is applied again, as its hint says."""
+    """In the cluster's words, unless the run had all but ended and ends well."""
     if disturbance.words:
-        wait_for(lambda: succeeded(job) or re.search(disturbance.words, job.words()), "words", 60)
-    if job.word == "DiskFull":
-        job.apply_again()
+        wait_for(lambda: succeeded(job) or re.search(disturbance.words, job.words()), "words", 200)
 
 
 def succeeded(job):
     return job.condition()["status"] == "True"
 
 
-def ends(job):
-    """How its attempts ended before the one at work."""
-    return [one["reason"] for one in job.attempts if one.get("reason", "Completed") != "Completed"]
+def finish(job):
+    """The way to the model; a job that a full disk has ended is applied again, as its hint says."""
+    over = wait_for(lambda: job.condition()["status"] != "Unknown" and job.word, "end", 400, 1)
+    if over == "DiskFull":
+        job.apply_again()
+        job.succeed(400)
