@@ -193,6 +193,11 @@ class PriorPreservation(ApiModel):
     guidance_scale: Decimal = "7.5"
     """Classifier-free guidance scale of the class images. Between 1 and 30."""
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the loss has a prior term."""
+        return self.mode is not PriorMode.DISABLED
+
 
 class Scale(ApiModel):
     """On what the training runs."""

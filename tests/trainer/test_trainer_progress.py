@@ -66,10 +66,11 @@ def test_a_clock_that_jumps_backwards_changes_no_rate_and_hides_no_step(
 
 
 def test_class_images_are_counted(writer):
+    writer.reuse_class_images(24)
     writer.enter(Phase.CLASS_IMAGES, total=16)
     writer.advance(8)
     writer.advance(16)
-    assert writer.latest.class_images_made == 16
+    assert (writer.latest.class_images_reused, writer.latest.class_images_made) == (24, 16)
 
 
 def test_a_failed_checkpoint_is_told_until_one_is_written_and_stays_in_the_history(writer):

@@ -49,7 +49,7 @@ def test_two_workers_train_one_model_and_a_second_job_makes_no_class_images(make
     run = tmp_path / "work" / "default" / "tiny"
     assert list((run / "tensorboard").rglob("events.out.tfevents.*"))
     assert seen[-1].phase is Phase.FINISHED
-    assert seen[-1].class_images_made == 8
+    assert (seen[-1].class_images_reused, seen[-1].class_images_made) == (0, 8)
 
     second = make_job(tmp_path, name="second", training={"seed": 7}, scale={"workers": 2})
     assert prepare(second, options(tmp_path)).plan.class_images_to_make == 0

@@ -255,7 +255,7 @@ def _class_images(job: PersonalizationJob) -> int:
 
 
 def _images_per_micro_batch(job: PersonalizationJob) -> int:
-    has_prior = job.spec.prior_preservation.mode is not PriorMode.DISABLED
+    has_prior = job.spec.prior_preservation.enabled
     return job.spec.training.batch_size_per_worker * (2 if has_prior else 1)
 
 
@@ -321,12 +321,12 @@ def _warn_about_policy(job: PersonalizationJob) -> list[str]:
     if spec.validation is not None and spec.validation.every_steps > spec.training.max_steps:
         warnings.append("spec.validation.everySteps is more than maxSteps: no grid is drawn")
     if spec.training.method is Method.TEXTUAL_INVERSION:
-        if spec.prior_preservation.mode is not PriorMode.DISABLED:
+        if spec.prior_preservation.enabled:
             warnings.append(
                 "spec.priorPreservation.mode: new tokens change nothing about the class prompt, which"
                 " has none of them; Disabled trains the same in less time"
             )
-    elif spec.prior_preservation.mode is PriorMode.DISABLED:
+    elif not spec.prior_preservation.enabled:
         warnings.append(
             "spec.priorPreservation.mode is Disabled: every"
             f" {spec.subject.class_noun} may come to look like the subject"

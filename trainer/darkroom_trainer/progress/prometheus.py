@@ -22,6 +22,7 @@ GAUGES: Final = {
     "loss_scale": "What FP16's losses are multiplied by",
     "skipped_steps": "Optimizer steps whose gradients FP16 could not hold: they changed nothing",
     "class_images_made": "Class images that this run generated",
+    "class_images_reused": "Class images that this run needs and found in the store",
     "last_checkpoint_step": "Step of the last complete checkpoint",
 }
 """Gauges that are fields of `Progress`, with their help."""

@@ -2,7 +2,6 @@
 
 from typing import Self
 
-from darkroom_api.job import PriorMode
 from darkroom_api.run_layout import PROGRESS_FILE
 from darkroom_trainer.progress.snapshot import Losses, Phase, ProgressWriter
 from darkroom_trainer.progress.trackers import Trackers
@@ -14,7 +13,7 @@ class Reporter:
 
     def __init__(self, task: WorkerTask, rank: int) -> None:
         spec = task.job.spec
-        has_prior = spec.prior_preservation.mode is not PriorMode.DISABLED
+        has_prior = spec.prior_preservation.enabled
         self._images_per_step = spec.global_batch_size * (2 if has_prior else 1)
         self._progress: ProgressWriter | None = None
         self._trackers: Trackers | None = None
@@ -36,6 +35,11 @@ class Reporter:
         """Begins a phase of `total` pieces of work."""
         if self._progress is not None:
             self._progress.enter(phase, total)
+
+    def reuse_class_images(self, count: int) -> None:
+        """Says how many of the class images are in the store already."""
+        if self._progress is not None:
+            self._progress.reuse_class_images(count)
 
     def advance(self, done: int) -> None:
         """Says how many pieces of the phase's work are done."""

@@ -83,6 +83,9 @@ class Progress(_Snapshot):
     class_images_made: Annotated[int, Field(ge=0)] = 0
     """Class images that this run generated."""
 
+    class_images_reused: Annotated[int, Field(ge=0)] = 0
+    """Class images that this run needs and found in the store."""
+
     last_checkpoint_step: int | None = None
     """Step of the last complete checkpoint."""
 
@@ -132,6 +135,10 @@ class ProgressWriter:
         self._stepped_s = None
         done = self._latest.step if phase is Phase.TRAINING else 0
         self._record(urgent=True, phase=phase, done=done, total=total)
+
+    def reuse_class_images(self, count: int) -> None:
+        """Says how many of the class images are in the store already."""
+        self._record(urgent=True, class_images_reused=count)
 
     def advance(self, done: int) -> None:
         """Says how many pieces of the phase's work are done."""

@@ -23,7 +23,7 @@ from darkroom_api.status import Reason
 from darkroom_api.times import format_time, utc_now
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.protocols import LoadedBase
-from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
+from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES, num_shards
 from darkroom_trainer.inputs.machine import threads_here
 from darkroom_trainer.inputs.photos import PhotoSet, load_photos, photo_buckets
 from darkroom_trainer.output import checkpoint
@@ -265,7 +265,9 @@ def _complete_prior(task: WorkerTask, base: LoadedBase, reporter: Reporter) -> b
     store = task.class_images
     if store is None:
         return True
-    shards: list[int] = from_rank_0(store.missing(task.job.spec.prior_preservation.num_images))
+    num_images = task.job.spec.prior_preservation.num_images
+    shards: list[int] = from_rank_0(store.missing(num_images))
+    reporter.reuse_class_images((num_shards(num_images) - len(shards)) * SHARD_IMAGES)
     reporter.enter(Phase.CLASS_IMAGES, total=len(shards) * SHARD_IMAGES)
 
     def advance() -> None:
