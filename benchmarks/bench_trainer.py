@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.jobs import write_job
 from benchmarks.photo import photo_figures
 from benchmarks.shown import show
 
@@ -105,40 +106,25 @@ def run_ours(
     folder: Path, base: Path, photos: Path, name: str, *, zero_stage: int
 ) -> dict[str, Any]:
     """One run of our loop; jobs share the folder of class images."""
-    job = {
-        "apiVersion": "darkroom.dev/v1alpha1",
-        "kind": "PersonalizationJob",
-        "metadata": {"name": name},
-        "spec": {
-            "baseModel": {"uri": f"file:{base}"},
-            "subject": {
-                "kind": "Animal",
-                "identifier": "sks",
-                "classNoun": "dog",
-                "images": {"uri": f"file:{photos}"},
-            },
-            "priorPreservation": {
-                "numImages": CLASS_IMAGES,
-                "samplingSteps": CLASS_STEPS,
-                "guidanceScale": CLASS_GUIDANCE,
-            },
-            "training": {
-                "maxSteps": STEPS,
-                "learningRate": LEARNING_RATE,
-                "resolution": 64,
-                "batchSizePerWorker": BATCH,
-            },
-            "scale": {
-                "workers": 1,
-                "gpusPerWorker": 0,
-                "precision": "FP32",
-                "zeroStage": zero_stage,
-            },
-            "output": {"uri": f"file:{folder / 'models'}"},
+    file = write_job(
+        folder,
+        name,
+        base,
+        f"file:{photos}",
+        priorPreservation={
+            "numImages": CLASS_IMAGES,
+            "samplingSteps": CLASS_STEPS,
+            "guidanceScale": CLASS_GUIDANCE,
         },
-    }
-    file, out = folder / f"{name}.yaml", folder / "ours.json"
-    file.write_text(json.dumps(job))  # JSON is YAML, and quotes what must be quoted
+        training={
+            "maxSteps": STEPS,
+            "learningRate": LEARNING_RATE,
+            "resolution": 64,
+            "batchSizePerWorker": BATCH,
+        },
+        scale={"gpusPerWorker": 0, "precision": "FP32", "zeroStage": zero_stage},
+    )
+    out = folder / "ours.json"
     return measured("benchmarks.time_ours", out, [str(file), str(out)])
 
 

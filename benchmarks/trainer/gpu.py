@@ -20,9 +20,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.bench_trainer import WARM_UP, measured
+from benchmarks.jobs import write_job
 from benchmarks.shown import show
 from benchmarks.trainer.shapes import SHAPES, Shape
 
@@ -98,8 +99,26 @@ def cases(shape: Shape, options: argparse.Namespace) -> Iterable[Case]:
 
 def run(case: Case, base: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     """The figures of a case, by its name."""
-    file, out = folder / f"{case.name}.yaml", folder / f"{case.name}.json"
-    file.write_text(json.dumps(job(case, base, folder, options)))  # JSON is YAML
+    file = write_job(
+        folder,
+        case.name.replace("_", "-"),
+        base,
+        "builtin:mascot",
+        # Few and rough class images, for they are not what is measured.
+        priorPreservation={"numImages": 8, "samplingSteps": 5, "guidanceScale": "2.0"},
+        training={
+            "method": case.method,
+            "maxSteps": options.steps,
+            "resolution": case.shape.resolution,
+            "batchSizePerWorker": 1,
+        },
+        scale={
+            "gpusPerWorker": 0 if options.cpu else 1,
+            "precision": case.precision,
+            "zeroStage": case.zero_stage,
+        },
+    )
+    out = folder / f"{case.name}.json"
     found = measured("benchmarks.time_ours", out, [str(file), str(out)])
     stamps = found["stamps"][WARM_UP:]
     seconds = statistics.median(later - earlier for earlier, later in itertools.pairwise(stamps))
@@ -110,38 +129,6 @@ def run(case: Case, base: Path, folder: Path, options: argparse.Namespace) -> di
     if "peak_gib" in found:
         figures[f"{case.name}_peak_gib"] = found["peak_gib"]
     return figures
-
-
-def job(case: Case, base: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The job file of a case; class images are few and rough, for they are not what is measured."""
-    return {
-        "apiVersion": "darkroom.dev/v1alpha1",
-        "kind": "PersonalizationJob",
-        "metadata": {"name": case.name.replace("_", "-")},
-        "spec": {
-            "baseModel": {"uri": f"file:{base}"},
-            "subject": {
-                "kind": "Animal",
-                "identifier": "sks",
-                "classNoun": "dog",
-                "images": {"uri": "builtin:mascot"},
-            },
-            "priorPreservation": {"numImages": 8, "samplingSteps": 5, "guidanceScale": "2.0"},
-            "training": {
-                "method": case.method,
-                "maxSteps": options.steps,
-                "resolution": case.shape.resolution,
-                "batchSizePerWorker": 1,
-            },
-            "scale": {
-                "workers": 1,
-                "gpusPerWorker": 0 if options.cpu else 1,
-                "precision": case.precision,
-                "zeroStage": case.zero_stage,
-            },
-            "output": {"uri": f"file:{folder / 'models'}"},
-        },
-    }
 
 
 def device(*, use_cpu: bool) -> str:

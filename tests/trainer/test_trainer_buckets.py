@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.plan_view import plan_json, plan_table
+from darkroom_api.pictures.buckets import photo_buckets
 from darkroom_sampling.families.stable_diffusion import UNetDenoiser
 from darkroom_trainer.driver.run import RunOptions, prepare
 from darkroom_trainer.families.noise_prediction import NoisePrediction
-from darkroom_trainer.inputs.photos import crop_of, load_photos, photo_buckets
+from darkroom_trainer.inputs.photos import crop_of, load_photos
 from darkroom_trainer.training.batch_source import batch_source
 from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts, samples_of
 from darkroom_trainer.training.data_order import draws_of_micro_batch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from darkroom.errors import CommandError
-from darkroom_api.pictures.buckets import bucket_sizes
+from darkroom_api.pictures.buckets import photo_buckets
 from darkroom_api.pictures.captions import caption_line
 from darkroom_api.pictures.folder import METADATA_FILE, PhotoFolderError
 from darkroom_api.pictures.photos import PhotoSet, read_photos
@@ -50,7 +50,7 @@ def photos_for_cluster(folder: Path, training: "Training") -> Photos:
     Raises CommandError with all pictures that can't be used, or when they are too few or too large.
     """
     resolution = training.resolution
-    buckets = bucket_sizes(resolution, SIDE_STEP) if training.aspect_ratio_buckets else ()
+    buckets = photo_buckets(training, SIDE_STEP)
     try:
         found = read_photos(
             folder, resolution, lambda image, _: _prepared(image, resolution), buckets

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+from darkroom_api.training import Training
+
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -29,6 +31,14 @@ def bucket_sizes(resolution: int, side_step: int) -> tuple[Size, ...]:
         if other >= shortest and other != side:
             sizes |= {(side, other), (other, side)}
     return tuple(sorted(sizes))
+
+
+def photo_buckets(training: Training, side_step: int) -> tuple[Size, ...]:
+    """What a job's photos may be cropped to; none where all are cropped to squares.
+
+    `side_step` is that of the base model.
+    """
+    return bucket_sizes(training.resolution, side_step) if training.aspect_ratio_buckets else ()
 
 
 def nearest_bucket(photo: Size, buckets: Sequence[Size]) -> Size:

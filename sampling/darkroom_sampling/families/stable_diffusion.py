@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +13,12 @@ from darkroom_sampling.family import Family
 from darkroom_sampling.model import DiffusionModel, read_scheduler_config
 from darkroom_sampling.protocols import Conditions, ModelFiles
 from darkroom_sampling.samplers import SPECS
-
-ENCODER = "text_encoder"
+from darkroom_sampling.text_encoder import ENCODER, OneTextEncoder
 
 
 @dataclass(frozen=True)
-class ClipConditioning:
+class ClipConditioning(OneTextEncoder):
     """As `Conditioning`: tokens are `tokens` (P, L), states are `states` (P, L, D)."""
-
-    text_encoder: Any
-    tokenizer: Any
-
-    @property
-    def encoders(self) -> Mapping[str, nn.Module]:
-        """As `Conditioning.encoders`."""
-        return {ENCODER: self.text_encoder}
-
-    @property
-    def tokenizers(self) -> Mapping[str, Any]:
-        """As `Conditioning.tokenizers`."""
-        return {ENCODER: self.tokenizer}
 
     @property
     def untrainable(self) -> Sequence[nn.Module]:

@@ -13,29 +13,17 @@ from darkroom_sampling.limits import Z_IMAGE_TOKENS
 from darkroom_sampling.model import DiffusionModel, num_timesteps, read_scheduler_config
 from darkroom_sampling.protocols import Conditions, ModelFiles
 from darkroom_sampling.samplers import FLOW_SPECS
-
-ENCODER = "text_encoder"
+from darkroom_sampling.text_encoder import ENCODER, OneTextEncoder
 
 
 @dataclass(frozen=True)
-class LanguageConditioning:
-    """As `Conditioning`: tokens are `ids` and `mask` (P, L), states are `states` (P, L, D) and `mask`."""
+class LanguageConditioning(OneTextEncoder):
+    """As `Conditioning`: tokens are `ids` and `mask` (P, L), states are `states` (P, L, D) and `mask`.
 
-    text_encoder: Any
-    """transformers' Qwen3Model; it is never trained."""
+    The encoder is transformers' Qwen3Model, which is never trained.
+    """
 
-    tokenizer: Any
     max_tokens: int = Z_IMAGE_TOKENS
-
-    @property
-    def encoders(self) -> Mapping[str, nn.Module]:
-        """As `Conditioning.encoders`."""
-        return {ENCODER: self.text_encoder}
-
-    @property
-    def tokenizers(self) -> Mapping[str, Any]:
-        """As `Conditioning.tokenizers`."""
-        return {ENCODER: self.tokenizer}
 
     @property
     def untrainable(self) -> Sequence[nn.Module]:

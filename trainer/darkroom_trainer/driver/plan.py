@@ -17,7 +17,7 @@ from darkroom_trainer.driver import sizes
 from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.inputs.base_model import BaseModel
 from darkroom_trainer.inputs.machine import Machine
-from darkroom_trainer.inputs.photos import PhotoSet
+from darkroom_trainer.inputs.photos import PhotoSet, by_crop
 from darkroom_trainer.training.deepspeed_config import effective_stage
 
 STATE_BYTES: Final = {"weights": 2, "gradients": 2, "masters": sizes.MASTER_BYTES}
@@ -241,8 +241,8 @@ def _checkpoints_more(job: PersonalizationJob, first_step: int, num_checkpoints:
 
 def _buckets(photos: PhotoSet) -> tuple[PlannedBucket, ...]:
     found = []
-    for size in sorted({photo.crop for photo in photos.photos}):
-        members = [photo for photo in photos.photos if photo.crop == size]
+    for size, places in by_crop(photos).items():
+        members = [photos.photos[place] for place in places]
         lost = max(1 - kept_share(photo.size, size) for photo in members)
         names = tuple(photo.name for photo in members)
         found.append(PlannedBucket(size=size, photos=names, most_lost=lost))

@@ -13,6 +13,7 @@ from typing import Final
 from darkroom_api.integrity import IntegrityError
 from darkroom_api.job import PersonalizationJob, PersonalizationJobSpec
 from darkroom_api.objections import objections, unavailable
+from darkroom_api.pictures.buckets import photo_buckets
 from darkroom_api.registry import RegistryEntry, load_verified, model_folder
 from darkroom_api.run_layout import CLASS_IMAGES, PROGRESS_FILE, run_path
 from darkroom_api.times import utc_now
@@ -28,7 +29,7 @@ from darkroom_trainer.holding import hold_run, stop_on_signals
 from darkroom_trainer.inputs.base_model import find_base
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES
 from darkroom_trainer.inputs.machine import Machine, read_machine
-from darkroom_trainer.inputs.photos import load_photos, photo_buckets, photo_prompts
+from darkroom_trainer.inputs.photos import load_photos, photo_prompts
 from darkroom_trainer.inputs.sources import find_images, find_local
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.progress.snapshot import Phase, Progress, read_progress

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from darkroom_api.job import Subject
-from darkroom_api.pictures.buckets import Size, bucket_sizes, crop_corner
+from darkroom_api.pictures.buckets import Size, crop_corner
 from darkroom_api.pictures.folder import PhotoFolderError
 from darkroom_api.pictures.photos import Photo as AnyPhoto
 from darkroom_api.pictures.photos import PhotoSet as AnyPhotoSet
 from darkroom_api.pictures.photos import read_photos
-from darkroom_api.training import Training
 from darkroom_trainer.errors import TrainerError
 
 Pixels = NDArray[np.uint8]
@@ -24,13 +23,6 @@ Pixels = NDArray[np.uint8]
 
 Photo = AnyPhoto[Pixels]
 PhotoSet = AnyPhotoSet[Pixels]
-
-
-def photo_buckets(training: Training, side_step: int) -> tuple[Size, ...]:
-    """What a job's photos may be cropped to beside squares; `side_step` is that of the base model."""
-    if not training.aspect_ratio_buckets:
-        return ()
-    return bucket_sizes(training.resolution, side_step)
 
 
 def load_photos(folder: Path, resolution: int, buckets: Sequence[Size] = ()) -> PhotoSet:
@@ -55,6 +47,16 @@ def load_photos(folder: Path, resolution: int, buckets: Sequence[Size] = ()) -> 
 def photo_prompts(photos: PhotoSet, subject: Subject) -> list[str]:
     """The prompt of each photo, in their order."""
     return [subject.photo_prompt(photo.caption) for photo in photos.photos]
+
+
+def by_crop(photos: PhotoSet) -> dict[Size, list[int]]:
+    """Which photos are cropped to each size, by their places in the set."""
+    found: dict[Size, list[int]] = {
+        size: [] for size in sorted({one.crop for one in photos.photos})
+    }
+    for place, photo in enumerate(photos.photos):
+        found[photo.crop].append(place)
+    return found
 
 
 def crop_of(photo: Photo) -> tuple[int, int, int, int, int, int]:

@@ -5,7 +5,7 @@ import torch
 from darkroom_api.job import PersonalizationJobSpec, PriorMode
 from darkroom_api.training import Method, Training
 from darkroom_trainer.families.protocols import LoadedBase
-from darkroom_trainer.inputs.photos import PhotoSet, crop_of, photo_prompts
+from darkroom_trainer.inputs.photos import PhotoSet, by_crop, crop_of, photo_prompts
 from darkroom_trainer.training import engine
 from darkroom_trainer.training.batches import BatchSource, Bucket, Prompts
 from darkroom_trainer.training.class_images import read_class_latents
@@ -37,9 +37,8 @@ def batch_source(task: WorkerTask, base: LoadedBase, photos: PhotoSet) -> BatchS
 def _buckets(base: LoadedBase, training: Training, photos: PhotoSet) -> list[Bucket]:
     """The photos by the size that they are cropped to."""
     found = []
-    for size in sorted({photo.crop for photo in photos.photos}):
-        numbers = [at for at, photo in enumerate(photos.photos) if photo.crop == size]
-        members = [photos.photos[number] for number in numbers]
+    for places in by_crop(photos).values():
+        members = [photos.photos[place] for place in places]
         moments = encode_moments(
             base.codec,
             torch.stack([torch.from_numpy(photo.pixels) for photo in members]),
@@ -51,7 +50,7 @@ def _buckets(base: LoadedBase, training: Training, photos: PhotoSet) -> list[Buc
         if training.aspect_ratio_buckets:
             crops = torch.tensor([crop_of(photo) for photo in members], dtype=torch.float32)
             crops = crops.to(base.device)
-        found.append(Bucket(numbers, moments, draws, crops))
+        found.append(Bucket(places, moments, draws, crops))
     return found
 
 

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from darkroom_api.artifact import TrainState
 from darkroom_api.integrity import write_atomically
 from darkroom_api.job import PersonalizationJobSpec, Precision
+from darkroom_api.pictures.buckets import photo_buckets
 from darkroom_api.registry import RegistryEntry
 from darkroom_api.status import Reason
 from darkroom_api.times import format_time, utc_now
@@ -25,7 +26,7 @@ from darkroom_trainer.errors import TrainerError
 from darkroom_trainer.families.protocols import LoadedBase
 from darkroom_trainer.inputs.class_image_store import SHARD_IMAGES, num_shards
 from darkroom_trainer.inputs.machine import threads_here
-from darkroom_trainer.inputs.photos import PhotoSet, load_photos, photo_buckets
+from darkroom_trainer.inputs.photos import PhotoSet, load_photos
 from darkroom_trainer.output import checkpoint
 from darkroom_trainer.output.checkpoint import Checkpoint
 from darkroom_trainer.output.export import export_model
