@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import FastAPI
 from ray import serve
 
-from darkroom_serving.classify import MAX_BATCH_SIZE, Classifier
+from darkroom_serving.classification.deployment import MAX_BATCH_SIZE, Classifier
 from darkroom_serving.errors import not_ready
-from darkroom_serving.models import ModelCatalogue
+from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.replica_port import stay_on_loopback
-from darkroom_serving.routes import build_app
 from darkroom_serving.settings import ServingSettings
-from darkroom_serving.wire import ClassifyResponse, ImagesRequest, ImagesResponse, ModelCard
+from darkroom_serving.web.routes import build_app
+from darkroom_serving.web.wire import ClassifyResponse, ImagesRequest, ImagesResponse, ModelCard
 
 if TYPE_CHECKING:
-    from darkroom_serving.generation import Studio
+    from darkroom_serving.drawing.studio import Studio
 
 APP_NAME: Final = "darkroom"
 
@@ -77,7 +77,9 @@ class Darkroom:
 
     def _open_studio(self) -> None:
         try:
-            from darkroom_serving.generation import Studio  # imports torch and diffusers: seconds
+            from darkroom_serving.drawing.studio import (
+                Studio,  # imports torch and diffusers: seconds
+            )
 
             studio = Studio(self._catalogue, self._settings.limits, self._settings.max_models)
             studio.warm_up()

@@ -23,9 +23,9 @@ from darkroom_api.names import MANIFEST_FILE
 from darkroom_local.environment import SHORT_SPIN
 from darkroom_local.ray_session import LOOPBACK, RayNotStartedError, RaySession
 from darkroom_local.stop_signals import handled_by
-from darkroom_serving.bases import ADDITIONS
 from darkroom_serving.errors import LOADING, PortInUseError, ServingError
 from darkroom_serving.metrics_port import metrics_port
+from darkroom_serving.models.bases import ADDITIONS
 from darkroom_serving.settings import ServingSettings
 
 READY_SECONDS: Final = 300.0

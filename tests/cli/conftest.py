@@ -122,7 +122,7 @@ class SquaresBackend:
 
     async def draw(self, request):
         from darkroom_serving.errors import ApiError
-        from darkroom_serving.wire import ImageData, ImagesResponse
+        from darkroom_serving.web.wire import ImageData, ImagesResponse
 
         if request.model not in (None, "rex"):
             raise ApiError(404, f"model: {request.model} does not exist", "model", "no_model")
@@ -135,7 +135,7 @@ class SquaresBackend:
 
     async def classify(self, picture, top_k):
         from darkroom_serving.errors import bad_request
-        from darkroom_serving.wire import ClassifyResponse, Prediction
+        from darkroom_serving.web.wire import ClassifyResponse, Prediction
 
         if not picture:
             raise bad_request("image", "is empty (0 bytes)", "use a picture's file")
@@ -144,7 +144,7 @@ class SquaresBackend:
         return ClassifyResponse(model="squares", predictions=predictions[:top_k])
 
     async def list_models(self):
-        from darkroom_serving.wire import ModelCard
+        from darkroom_serving.web.wire import ModelCard
 
         return [
             ModelCard(id=name, created=0, owned_by="default", digest="0" * 64)
@@ -156,7 +156,7 @@ class SquaresBackend:
 
 
 def _square(request, sides, seed):
-    """With the text that the real server writes as well (`darkroom_serving.png`)."""
+    """With the text that the real server writes as well (`darkroom_serving.drawing.files`)."""
     info = PngInfo()
     for key, value in (("prompt", request.prompt), ("seed", str(seed)), ("model", request.model)):
         info.add_text(key, value or "base")
@@ -170,8 +170,8 @@ def server_url():
     """A server with the real routes, over squares."""
     import uvicorn
 
-    from darkroom_serving.routes import build_app
     from darkroom_serving.settings import Limits
+    from darkroom_serving.web.routes import build_app
 
     app = build_app(SquaresBackend(), Limits())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))

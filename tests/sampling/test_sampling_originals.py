@@ -9,7 +9,7 @@ from PIL import Image
 from darkroom_sampling.pixels import encode_pixels, latent_mask
 from darkroom_sampling.samplers import SPECS, Sampler, build_scheduler
 from darkroom_sampling.trajectory import Guidance, Original, begin, draw
-from darkroom_serving.loading import load_model
+from darkroom_serving.models.loading import load_model
 from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_z_image
 

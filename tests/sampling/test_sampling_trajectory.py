@@ -7,7 +7,7 @@ from darkroom_sampling.catalogue import known_families
 from darkroom_sampling.protocols import rows_of
 from darkroom_sampling.samplers import FLOW_SPECS, Sampler
 from darkroom_sampling.trajectory import Guidance, advance, begin, draw
-from darkroom_serving.loading import load_model
+from darkroom_serving.models.loading import load_model
 
 STEPS = 4
 

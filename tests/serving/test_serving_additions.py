@@ -16,10 +16,10 @@ from darkroom_api.artifact import (
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import publish, staging_folder
 from darkroom_sampling.samplers import Sampler
-from darkroom_serving.additions import load_served
-from darkroom_serving.engine import DrawRequest, OneByOneEngine
+from darkroom_serving.engine.one_by_one import DrawRequest, OneByOneEngine
 from darkroom_serving.errors import ApiError
-from darkroom_serving.models import ModelCatalogue, ModelStore
+from darkroom_serving.models.additions import load_served
+from darkroom_serving.models.catalogue import ModelCatalogue, ModelStore
 from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_additions import write_adapter, write_embeddings
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from darkroom_serving import app as app_module
-from darkroom_serving import generation
 from darkroom_serving.app import Darkroom
-from darkroom_serving.classify import Classifier
+from darkroom_serving.classification.deployment import Classifier
+from darkroom_serving.drawing import studio as studio_module
 from darkroom_serving.settings import Limits, ServingSettings
 
 IMAGES = "/v1/images/generations"
@@ -89,8 +89,8 @@ def test_while_the_base_model_loads_a_client_is_told_to_come_back(
     monkeypatch, tmp_path, serving_base, classifier
 ):
     goes_on = threading.Event()
-    load = generation.load_served
-    monkeypatch.setattr(generation, "load_served", lambda *a: goes_on.wait() and load(*a))
+    load = studio_module.load_served
+    monkeypatch.setattr(studio_module, "load_served", lambda *a: goes_on.wait() and load(*a))
     server = Server(tmp_path, serving_base, classifier)
     for answer in (server.ask("GET", "/readyz"), server.ask("POST", IMAGES, json=QUICK)):
         assert error_of(answer, 503)["code"] == "loading"

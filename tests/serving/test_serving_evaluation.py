@@ -20,15 +20,15 @@ from darkroom_api.artifact import (
 from darkroom_api.builtin import builtin_folder
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import publish, staging_folder
-from darkroom_serving.bases import ADDITIONS
+from darkroom_serving.drawing.studio import Studio
 from darkroom_serving.errors import ApiError
 from darkroom_serving.evaluation.errors import EvaluationError
 from darkroom_serving.evaluation.preparation import EvaluationRequest, prepare
 from darkroom_serving.evaluation.run import evaluate
-from darkroom_serving.generation import Studio
-from darkroom_serving.models import ModelCatalogue
+from darkroom_serving.models.bases import ADDITIONS
+from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import ImagesRequest
+from darkroom_serving.web.wire import ImagesRequest
 from darkroom_testing.tiny_additions import write_adapter, write_embeddings
 from darkroom_testing.tiny_encoders import write_clip, write_dino
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from darkroom_sampling.samplers import SPECS, Sampler, build_scheduler
-from darkroom_serving.engine import DrawRequest, OneByOneEngine, StoppedError
+from darkroom_serving.drawing.studio import resolve
+from darkroom_serving.engine.one_by_one import DrawRequest, OneByOneEngine, StoppedError
 from darkroom_serving.errors import ApiError
-from darkroom_serving.generation import resolve
-from darkroom_serving.loading import load_model
-from darkroom_serving.wire import MAX_SEED, ImagesRequest
+from darkroom_serving.models.loading import load_model
+from darkroom_serving.web.wire import MAX_SEED, ImagesRequest
 from darkroom_testing.plain_pipelines import plain_pipeline
 from darkroom_testing.tiny_families import write_stable_diffusion_xl, write_z_image
 

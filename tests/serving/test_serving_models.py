@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from darkroom_serving.errors import ApiError
-from darkroom_serving.models import ModelCatalogue, ModelStore
+from darkroom_serving.models.catalogue import ModelCatalogue, ModelStore
 
 
 @pytest.fixture

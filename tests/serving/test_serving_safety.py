@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from darkroom_api.artifact import ArtifactKind
+from darkroom_serving.drawing.studio import Studio
 from darkroom_serving.errors import ApiError
-from darkroom_serving.generation import Studio
-from darkroom_serving.models import ModelCatalogue
+from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import ImagesRequest
+from darkroom_serving.web.wire import ImagesRequest
 from darkroom_testing.tiny_models import safety_checker
 
 

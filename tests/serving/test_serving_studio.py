@@ -11,13 +11,13 @@ from PIL import Image
 from ray.serve import metrics as serve_metrics
 
 from darkroom_api.artifact import ArtifactKind
-from darkroom_serving.engine import StoppedError
+from darkroom_serving.drawing.studio import Studio
+from darkroom_serving.engine.one_by_one import StoppedError
 from darkroom_serving.errors import ApiError
-from darkroom_serving.generation import Studio
 from darkroom_serving.metrics import ClassificationMetrics, GenerationMetrics
-from darkroom_serving.models import ModelCatalogue
+from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import ImagesRequest
+from darkroom_serving.web.wire import ImagesRequest
 from darkroom_testing.tiny_families import write_z_image
 
 

@@ -13,8 +13,8 @@ from darkroom_api.integrity import read_manifest
 from darkroom_api.job import Subject
 from darkroom_api.pictures.photos import PhotoSet
 from darkroom_api.words import counted
-from darkroom_serving.additions import load_served
-from darkroom_serving.engine import DrawRequest
+from darkroom_serving.drawing.studio import resolve
+from darkroom_serving.engine.one_by_one import DrawRequest
 from darkroom_serving.evaluation.encoders import (
     ClipEncoder,
     DinoEncoder,
@@ -33,11 +33,11 @@ from darkroom_serving.evaluation.subject import (
     subject_of,
     unused_photos,
 )
-from darkroom_serving.generation import resolve
-from darkroom_serving.loading import LoadedModel, choose_device
-from darkroom_serving.models import ModelCatalogue, ModelStore, ServedModel
+from darkroom_serving.models.additions import load_served
+from darkroom_serving.models.catalogue import ModelCatalogue, ModelStore, ServedModel
+from darkroom_serving.models.loading import LoadedModel, choose_device
 from darkroom_serving.threads import use_all_cpus
-from darkroom_serving.wire import MAX_SEED, ImagesRequest
+from darkroom_serving.web.wire import MAX_SEED, ImagesRequest
 
 CLASS_SHARE: Final = 4
 """So many times as many pictures of the class as of one prompt."""

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom_api.pictures.photos import PhotoSet
-from darkroom_serving.engine import DrawRequest, Engine, OneByOneEngine
+from darkroom_serving.engine.one_by_one import DrawRequest, Engine, OneByOneEngine
 from darkroom_serving.evaluation.encoders import PictureEncoder
 from darkroom_serving.evaluation.measuring import (
     ClipEmbeddings,
@@ -29,7 +29,7 @@ from darkroom_serving.evaluation.results import (
     Evaluation,
     PictureSet,
 )
-from darkroom_serving.loading import LoadedModel
+from darkroom_serving.models.loading import LoadedModel
 
 PACKAGES: Final = ("darkroom", "torch", "diffusers", "transformers", "numpy")
 

@@ -18,7 +18,7 @@ from darkroom_api.uris import UnsupportedUriError, local_path
 from darkroom_api.words import printable
 from darkroom_serving.errors import ApiError
 from darkroom_serving.evaluation.errors import EvaluationError
-from darkroom_serving.models import ModelCatalogue, ServedModel
+from darkroom_serving.models.catalogue import ModelCatalogue, ServedModel
 
 
 def find_model(name: str, catalogue: ModelCatalogue) -> ServedModel:

@@ -7,9 +7,9 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from darkroom_serving.errors import ApiError, install_handlers, too_large
-from darkroom_serving.parsing import parse_classify_request, parse_images_request, parse_top_k
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import (
+from darkroom_serving.web.parsing import parse_classify_request, parse_images_request, parse_top_k
+from darkroom_serving.web.wire import (
     ClassifyRequest,
     ClassifyResponse,
     ImagesRequest,

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 from darkroom_sampling.model import DiffusionModel
 from darkroom_sampling.samplers import Sampler
-from darkroom_serving.additions import load_served
-from darkroom_serving.engine import DrawRequest, Engine, OneByOneEngine
+from darkroom_serving.drawing.files import png_bytes
+from darkroom_serving.engine.one_by_one import DrawRequest, Engine, OneByOneEngine
 from darkroom_serving.errors import ApiError, bad_request, too_busy
-from darkroom_serving.loading import LoadedModel, choose_device
 from darkroom_serving.metrics import GenerationMetrics
-from darkroom_serving.models import ModelCatalogue, ModelStore, ServedModel
-from darkroom_serving.png import png_bytes
+from darkroom_serving.models.additions import load_served
+from darkroom_serving.models.catalogue import ModelCatalogue, ModelStore, ServedModel
+from darkroom_serving.models.loading import LoadedModel, choose_device
 from darkroom_serving.settings import Limits
 from darkroom_serving.threads import use_all_cpus
-from darkroom_serving.wire import MAX_SEED, ImageData, ImagesRequest, ImagesResponse
+from darkroom_serving.web.wire import MAX_SEED, ImageData, ImagesRequest, ImagesResponse
 
 RANDOM_SEEDS = 2**32
 """A seed that nobody chose is smaller: a person may have to type it."""

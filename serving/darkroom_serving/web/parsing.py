@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from darkroom_serving.errors import ApiError, bad_request
 from darkroom_serving.settings import Limits
-from darkroom_serving.wire import (
+from darkroom_serving.web.wire import (
     DEFAULT_TOP_K,
     MAX_SHOWN,
     ClassifyRequest,

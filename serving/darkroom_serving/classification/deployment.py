@@ -12,14 +12,14 @@ from darkroom_api.pictures.bounds import UnfitPictureError
 from darkroom_api.pictures.decoding import decode_picture
 from darkroom_serving.errors import ApiError
 from darkroom_serving.metrics import ClassificationMetrics
-from darkroom_serving.models import loading, refusing
+from darkroom_serving.models.catalogue import loading, refusing
 from darkroom_serving.replica_port import stay_on_loopback
-from darkroom_serving.wire import ClassifyResponse, Prediction
+from darkroom_serving.web.wire import ClassifyResponse, Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from darkroom_serving.vit import VitClassifier
+    from darkroom_serving.classification.vit import VitClassifier
 
 MAX_BATCH_SIZE: Final = 16
 """Pictures that go through the model together."""
@@ -84,8 +84,8 @@ class Classifier:
         with refusing(self._name):
             self._name = verify(folder).name
         with loading(self._name):
+            from darkroom_serving.classification.vit import VitClassifier
             from darkroom_serving.threads import use_all_cpus
-            from darkroom_serving.vit import VitClassifier
 
             use_all_cpus()
             return VitClassifier(folder)

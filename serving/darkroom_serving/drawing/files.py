@@ -6,8 +6,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from darkroom_sampling.pixels import Pixels
-from darkroom_serving.engine import DrawRequest
-from darkroom_serving.models import ServedModel
+from darkroom_serving.engine.one_by_one import DrawRequest
+from darkroom_serving.models.catalogue import ServedModel
 
 
 def png_bytes(picture: Pixels, request: DrawRequest, model: ServedModel) -> bytes:

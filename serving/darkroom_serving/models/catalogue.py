@@ -12,9 +12,9 @@ from darkroom_api.artifact import BaseReference, ModelManifest
 from darkroom_api.integrity import IntegrityError, read_manifest, verify
 from darkroom_api.names import MANIFEST_FILE
 from darkroom_api.registry import entries
-from darkroom_serving.bases import ADDITIONS, WHOLE, Base, find_base
 from darkroom_serving.errors import SERVER_ERROR, ApiError
-from darkroom_serving.wire import ModelCard, shown
+from darkroom_serving.models.bases import ADDITIONS, WHOLE, Base, find_base
+from darkroom_serving.web.wire import ModelCard, shown
 
 Loaded = TypeVar("Loaded")
 

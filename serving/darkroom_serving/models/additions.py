@@ -7,8 +7,8 @@ import torch
 
 from darkroom_api.artifact import LEARNED_EMBEDDINGS, LORA_WEIGHTS
 from darkroom_sampling.samplers import build_scheduler
-from darkroom_serving.loading import LoadedModel, load_model
-from darkroom_serving.models import ServedModel
+from darkroom_serving.models.catalogue import ServedModel
+from darkroom_serving.models.loading import LoadedModel, load_model
 
 _LEFT_OUT: Final = {
     "StableDiffusionPipeline": {

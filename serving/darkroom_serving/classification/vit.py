@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from darkroom_serving.loading import choose_device
-from darkroom_serving.wire import Prediction
+from darkroom_serving.models.loading import choose_device
+from darkroom_serving.web.wire import Prediction
 
 
 class VitClassifier:

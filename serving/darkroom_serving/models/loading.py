@@ -9,7 +9,7 @@ import torch
 
 from darkroom_sampling.catalogue import known_families
 from darkroom_sampling.model import DiffusionModel
-from darkroom_serving.safety import SafetyChecker, load_safety_checker
+from darkroom_serving.drawing.safety import SafetyChecker, load_safety_checker
 
 
 @dataclass(frozen=True)

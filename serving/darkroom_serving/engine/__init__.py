@@ -1,0 +1,1 @@
+"""Takes the pictures of many requests a step further at a time."""

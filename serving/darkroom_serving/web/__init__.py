@@ -1,0 +1,1 @@
+"""What clients send and get: routes, bodies and the shapes of requests and answers."""
