@@ -9,7 +9,8 @@ import pytest
 from darkroom_sampling.samplers import Sampler
 from darkroom_serving.errors import ApiError, error_body
 from darkroom_serving.settings import Limits
-from darkroom_serving.web.parsing import parse_classify_request, parse_images_request, parse_top_k
+from darkroom_serving.web.classification import parse_classify_request, parse_top_k
+from darkroom_serving.web.parsing import parse_images_request
 from darkroom_serving.web.wire import DEFAULT_TOP_K, shown
 
 SAMPLERS = "ddim, ddpm, dpmsolver++, euler, euler_a, heun, pndm, unipc"

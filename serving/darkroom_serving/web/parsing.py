@@ -1,10 +1,7 @@
 """Bodies of requests to checked models, or an error that names the field and what to do about it."""
 
-import base64
-import binascii
 import difflib
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -14,9 +11,7 @@ from pydantic_core import ErrorDetails
 from darkroom_serving.errors import ApiError, bad_request
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.wire import (
-    DEFAULT_TOP_K,
     MAX_SHOWN,
-    ClassifyRequest,
     ImagesRequest,
     shown,
 )
@@ -25,12 +20,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _SEE: Final = "leave it out, see /docs for those there are"
 
-_COUNT: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
-
 
 def parse_images_request(body: bytes, limits: Limits) -> ImagesRequest:
     """Reads and checks a request for images; raises ApiError for the first thing that is wrong."""
-    request = _parse(ImagesRequest, body)
+    request = parse_body(ImagesRequest, body)
     for name in ("prompt", "negative_prompt"):
         _check_length(name, getattr(request, name), limits.max_prompt_chars)
     _check_most("n", request.n, limits.max_images)
@@ -43,29 +36,11 @@ def parse_images_request(body: bytes, limits: Limits) -> ImagesRequest:
     return request
 
 
-def parse_classify_request(body: bytes) -> tuple[bytes, int]:
-    """The picture's bytes and the number of labels asked for; raises ApiError."""
-    request = _parse(ClassifyRequest, body)
-    try:
-        return base64.b64decode(request.image, validate=True), request.top_k
-    except (binascii.Error, ValueError):
-        fix = "encode the picture's file, without line breaks and without data: before it"
-        raise bad_request("image", "is not base64", fix) from None
-
-
-def parse_top_k(query: Mapping[str, str]) -> int:
-    """The number of labels that a query, which has no other parameter, asks for; raises ApiError."""
-    _check_names(query, ["top_k"])
-    text = query.get("top_k", str(DEFAULT_TOP_K))
-    if not _COUNT.fullmatch(text):
-        raise bad_request("top_k", f"{shown(text)} is not a number of labels", "write 1 or more")
-    return int(text)
-
-
-def _parse(model: type[_Model], body: bytes) -> _Model:
+def parse_body(model: type[_Model], body: bytes) -> _Model:
+    """Reads and checks a JSON body; raises ApiError for the first thing that is wrong."""
     fields = _read_object(body)
     # Here, because pydantic would first collect the errors of a million fields.
-    _check_names(fields, list(model.model_fields))
+    check_names(fields, list(model.model_fields))
     fields = {name: value for name, value in fields.items() if value is not None}
     try:
         # JSON again: the models are strict, and only in JSON may a sampler be a string.
@@ -86,7 +61,8 @@ def _read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _check_names(names: Iterable[str], known: list[str]) -> None:
+def check_names(names: Iterable[str], known: list[str]) -> None:
+    """Raises ApiError for the first name that is none of those that are known."""
     for name in names:
         if name not in known:
             short = shown(name).strip('"') or '""'
