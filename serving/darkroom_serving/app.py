@@ -15,7 +15,13 @@ from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.replica_port import stay_on_loopback
 from darkroom_serving.settings import ServingSettings
 from darkroom_serving.web.routes import build_app
-from darkroom_serving.web.wire import ClassifyResponse, ImagesRequest, ImagesResponse, ModelCard
+from darkroom_serving.web.wire import (
+    ClassifyResponse,
+    ImagesRequest,
+    ImagesResponse,
+    ModelCard,
+    ScoreFunction,
+)
 
 if TYPE_CHECKING:
     from darkroom_serving.drawing.studio import Studio
@@ -49,9 +55,11 @@ class Darkroom:
         """Draws images; raises ApiError."""
         return await self._opened().draw(request)
 
-    async def classify(self, picture: bytes, top_k: int) -> ClassifyResponse:
+    async def classify(
+        self, picture: bytes, top_k: int, function: ScoreFunction | None = None
+    ) -> ClassifyResponse:
         """Classifies a picture's file; raises ApiError."""
-        answer: ClassifyResponse = await self._classifier.classify.remote(picture, top_k)
+        answer: ClassifyResponse = await self._classifier.classify.remote(picture, top_k, function)
         return answer
 
     async def list_models(self) -> list[ModelCard]:

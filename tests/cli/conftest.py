@@ -133,7 +133,7 @@ class SquaresBackend:
         warnings = ["the prompt was cut off"] if len(request.prompt) > 100 else []
         return ImagesResponse(created=0, data=images, warnings=warnings)
 
-    async def classify(self, picture, top_k):
+    async def classify(self, picture, top_k, function=None):
         from darkroom_serving.errors import bad_request
         from darkroom_serving.web.wire import ClassifyResponse, Prediction
 

@@ -180,13 +180,18 @@ def test_a_full_disk_is_said(tmp_path, server_url, darkroom):
     assert "dog.png: can't be written: No space left on device" in result.stderr
 
 
-def test_the_picture_that_the_server_refuses_is_named(tmp_path, server_url, darkroom):
-    good, empty = tmp_path / "good.png", tmp_path / "empty.png"
-    Image.new("RGB", (8, 8)).save(good)
+def test_the_picture_that_the_server_refuses_is_named_and_the_others_are_classified(
+    tmp_path, server_url, darkroom
+):
+    good, empty, other = (tmp_path / name for name in ("good.png", "empty.png", "other.png"))
+    for file in (good, other):
+        Image.new("RGB", (8, 8)).save(file)
     empty.touch()
-    result = darkroom("classify", good, empty, "--url", server_url)
+    result = darkroom("classify", good, empty, other, "--json", "--url", server_url)
     assert result.exit_code == 1
     assert result.stderr == f"{empty}: image: is empty (0 bytes); use a picture's file\n"
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(good), str(other)]
 
 
 def test_pictures_are_classified_in_a_table_or_json(tmp_path, server_url, darkroom):

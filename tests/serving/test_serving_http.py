@@ -227,21 +227,6 @@ def test_errors_of_routing_have_openais_shape(http, method, path, status, messag
     assert (error["message"], error["type"]) == (message, "invalid_request_error")
 
 
-def test_pictures_are_classified_raw_and_in_json(http, photo):
-    content = photo.read_bytes()
-    raw = http.post("/v1/classify", content=content, headers={"content-type": "image/png"})
-    assert raw.json()["model"] == "tiny-classifier"
-    predictions = raw.json()["predictions"]
-    assert {item["label"] for item in predictions} == {"cat", "dog", "car"}
-    assert sum(item["score"] for item in predictions) == pytest.approx(1)
-    scores = [item["score"] for item in predictions]
-    assert scores == sorted(scores, reverse=True)
-    body = {"image": base64.b64encode(content).decode(), "top_k": 2}
-    assert http.post("/v1/classify", json=body).json()["predictions"] == predictions[:2]
-    plain = http.post("/v1/classify", content=content, params={"top_k": 1})
-    assert plain.json()["predictions"] == predictions[:1]
-
-
 def test_many_pictures_at_once_are_classified_and_a_bad_one_fails_alone(http, photo):
     contents = [photo.read_bytes()] * 20
     contents[7] = b"not a picture"
@@ -250,12 +235,6 @@ def test_many_pictures_at_once_are_classified_and_a_bad_one_fails_alone(http, ph
     statuses = [answer.status_code for answer in answers]
     assert statuses == [200] * 7 + [400] + [200] * 12
     assert answers[7].json()["error"]["param"] == "image"
-
-
-def test_a_form_is_not_a_picture(http):
-    answer = http.post("/v1/classify", data={"image": "x"})
-    assert answer.status_code == 415
-    assert answer.json()["error"]["code"] == "unsupported_media_type"
 
 
 def test_health_and_documents_are_there(http):

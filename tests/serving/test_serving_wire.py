@@ -1,6 +1,5 @@
 """Requests are read strictly; what is refused is refused with the field and what to do about it."""
 
-import base64
 import json
 from dataclasses import replace
 
@@ -9,9 +8,8 @@ import pytest
 from darkroom_sampling.samplers import Sampler
 from darkroom_serving.errors import ApiError, error_body
 from darkroom_serving.settings import Limits
-from darkroom_serving.web.classification import parse_classify_request, parse_top_k
 from darkroom_serving.web.parsing import parse_images_request
-from darkroom_serving.web.wire import DEFAULT_TOP_K, shown
+from darkroom_serving.web.wire import shown
 
 SAMPLERS = "ddim, ddpm, dpmsolver++, euler, euler_a, heun, pndm, unipc"
 NOT_WHOLE = "write digits, without quotes or a point"
@@ -164,36 +162,6 @@ def test_a_server_may_allow_less():
     limits = replace(Limits(), max_images=2, max_side=64)
     with pytest.raises(ApiError, match="n: must be at most 2; it is 3"):
         parse_images_request(b'{"prompt": "a", "n": 3}', limits)
-
-
-def test_a_picture_in_json_is_decoded():
-    body = json.dumps({"image": base64.b64encode(b"bytes").decode(), "top_k": 2}).encode()
-    assert parse_classify_request(body) == (b"bytes", 2)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({"image": "?"}, "image: is not base64; encode the picture's file, without line"),
-        ({"image": ""}, "image: is empty; fill it"),
-        ({"top_k": 1}, "image: is missing; add it"),
-        ({"imgae": "YQ=="}, "imgae: is unknown; did you mean image?"),
-        ({"image": "YQ==", "topk": 1}, "topk: is unknown; did you mean top_k?"),
-        ({"image": "YQ==", "top_k": 0}, "top_k: must be at least 1; it is 0: change it"),
-    ],
-)
-def test_a_wrong_request_to_classify_is_refused(body, message):
-    with pytest.raises(ApiError) as caught:
-        parse_classify_request(json.dumps(body).encode())
-    assert caught.value.message.startswith(message)
-
-
-def test_top_k_of_a_query_is_checked():
-    assert parse_top_k({"top_k": "3"}) == 3
-    assert parse_top_k({}) == DEFAULT_TOP_K
-    for text in ("-1", "0", "1.5", "", "٣"):
-        with pytest.raises(ApiError, match=f'top_k: "{text}" is not a number of labels; write 1'):
-            parse_top_k({"top_k": text})
 
 
 def test_letters_of_other_languages_are_shown_as_they_are():

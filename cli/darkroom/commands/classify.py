@@ -28,26 +28,38 @@ def classify(
 ) -> None:
     """Say what pictures show.
 
-    Asks a server that darkroom serve started.
+    Asks a server that darkroom serve started. A picture that can't be classified does not keep the
+    others from it; the exit code is 1 then.
     """
     from darkroom.client import Client
 
-    pictures = {file: _read(file) for file in files}
+    found: dict[Path, list[Prediction]] = {}
+    refused: list[str] = []
     with Client(url) as client:
-        found = {file: _ask(client, file, content, top_k) for file, content in pictures.items()}
+        for file in files:
+            try:
+                found[file] = _ask(client, file, top_k)
+            except CommandError as error:
+                refused.append(str(error))
+    _show(found, as_json=as_json)
+    if refused:
+        raise CommandError("\n".join(refused))
+
+
+def _show(found: "dict[Path, list[Prediction]]", *, as_json: bool) -> None:
     if as_json:
         for file, predictions in found.items():
             labels = [{"label": one.label, "score": one.score} for one in predictions]
             print_json({"file": str(file), "predictions": labels})
-        return
-    print_table(
-        ("file", "label", "score"),
-        [
-            ("" if number else str(file), one.label, f"{one.score:.1%}")
-            for file, predictions in found.items()
-            for number, one in enumerate(predictions)
-        ],
-    )
+    elif found:
+        print_table(
+            ("file", "label", "score"),
+            [
+                ("" if number else str(file), one.label, f"{one.score:.1%}")
+                for file, predictions in found.items()
+                for number, one in enumerate(predictions)
+            ],
+        )
 
 
 def _read(file: Path) -> bytes:
@@ -55,9 +67,10 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
 
 
-def _ask(client: "Client", file: Path, content: bytes, top_k: int) -> "list[Prediction]":
+def _ask(client: "Client", file: Path, top_k: int) -> "list[Prediction]":
     from darkroom.wire import DarkroomError
 
+    content = _read(file)
     try:
         return client.classify(content, top_k)
     except DarkroomError as error:

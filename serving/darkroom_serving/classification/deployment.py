@@ -14,12 +14,12 @@ from darkroom_serving.errors import ApiError
 from darkroom_serving.metrics import ClassificationMetrics
 from darkroom_serving.models.catalogue import loading, refusing
 from darkroom_serving.replica_port import stay_on_loopback
-from darkroom_serving.web.wire import ClassifyResponse, Prediction
+from darkroom_serving.web.wire import ClassifyResponse, ScoreFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from darkroom_serving.classification.vit import VitClassifier
+    from darkroom_serving.classification.model import ImageClassifier
 
 MAX_BATCH_SIZE: Final = 16
 """Pictures that go through the model together."""
@@ -38,7 +38,7 @@ class Classifier:
         stay_on_loopback()
         self._metrics = ClassificationMetrics()
         self._name = "the classifier"
-        self._model: VitClassifier | ApiError
+        self._model: ImageClassifier | ApiError
         try:
             self._model = self._load(folder)
         except ApiError as error:
@@ -49,12 +49,15 @@ class Classifier:
         """Raises ApiError when the model can't be used."""
         self._usable()
 
-    async def classify(self, picture: bytes, top_k: int) -> ClassifyResponse:
+    async def classify(
+        self, picture: bytes, top_k: int, function: ScoreFunction | None = None
+    ) -> ClassifyResponse:
         """The likeliest labels of a picture's file; raises ApiError."""
         outcome = "error"
         try:
             pixels = await asyncio.to_thread(self._prepare, picture)
-            labels: list[Prediction] = await self._predict(pixels)
+            logits: Tensor = await self._predict(pixels)
+            labels = self._usable().rank(logits, function)
             outcome = "ok"
         except ApiError as error:
             outcome = error.code or outcome
@@ -71,21 +74,21 @@ class Classifier:
             raise ApiError(400, f"image: {error}", "image", "invalid_image") from error
 
     @serve.batch(max_batch_size=MAX_BATCH_SIZE, batch_wait_timeout_s=BATCH_WAIT_S)  # type: ignore[untyped-decorator]
-    async def _predict(self, batch: list[Any]) -> list[list[Prediction]]:
+    async def _predict(self, batch: list[Any]) -> list["Tensor"]:
         self._metrics.batch(len(batch))
-        return await asyncio.to_thread(self._usable().predict, batch)
+        return list(await asyncio.to_thread(self._usable().predict, batch))
 
-    def _usable(self) -> "VitClassifier":
+    def _usable(self) -> "ImageClassifier":
         if isinstance(self._model, ApiError):
             raise self._model
         return self._model
 
-    def _load(self, folder: Path) -> "VitClassifier":
+    def _load(self, folder: Path) -> "ImageClassifier":
         with refusing(self._name):
             self._name = verify(folder).name
         with loading(self._name):
-            from darkroom_serving.classification.vit import VitClassifier
+            from darkroom_serving.classification.model import ImageClassifier
             from darkroom_serving.threads import use_all_cpus
 
             use_all_cpus()
-            return VitClassifier(folder)
+            return ImageClassifier(folder)

@@ -16,6 +16,7 @@ from darkroom_serving.web.wire import (
     ImagesResponse,
     ModelCard,
     ModelList,
+    ScoreFunction,
 )
 
 
@@ -26,7 +27,9 @@ class Backend(Protocol):
         """Draws images; raises ApiError."""
         ...
 
-    async def classify(self, picture: bytes, top_k: int) -> ClassifyResponse:
+    async def classify(
+        self, picture: bytes, top_k: int, function: ScoreFunction | None = None
+    ) -> ClassifyResponse:
         """Classifies a picture's file; raises ApiError."""
         ...
 

@@ -5,6 +5,7 @@ Fields that OpenAI's own API lacks have the names that other image servers gave 
 
 import json
 import re
+from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -136,16 +137,6 @@ class ImagesRequest(_Request):
         return (int(match[1]), int(match[2])) if match else None
 
 
-class ClassifyRequest(_Request):
-    """JSON body of `POST /v1/classify`."""
-
-    image: Annotated[str, Field(min_length=1)]
-    """The picture's file, in base64."""
-
-    top_k: Annotated[int, Field(ge=1)] = DEFAULT_TOP_K
-    """Number of labels in the answer; as many as there are when there are fewer."""
-
-
 class ImageData(_Answer):
     """One image that was drawn."""
 
@@ -207,6 +198,14 @@ class ModelList(_Answer):
     """The models."""
 
 
+class ScoreFunction(StrEnum):
+    """How scores come from logits; the names are Hugging Face's."""
+
+    SOFTMAX = "softmax"
+    SIGMOID = "sigmoid"
+    NONE = "none"
+
+
 class Prediction(_Answer):
     """One label of a picture."""
 
@@ -214,7 +213,7 @@ class Prediction(_Answer):
     """As in the classifier's own configuration."""
 
     score: float
-    """Probability, 0 to 1."""
+    """Probability, 0 to 1; the logit where `function_to_apply` is none."""
 
 
 class ClassifyResponse(_Answer):
