@@ -23,6 +23,7 @@ from darkroom_api.names import MANIFEST_FILE
 from darkroom_local.environment import SHORT_SPIN
 from darkroom_local.ray_session import LOOPBACK, RayNotStartedError, RaySession
 from darkroom_local.stop_signals import handled_by
+from darkroom_serving.classification.sealing import classifier_cache, seal_classifier
 from darkroom_serving.errors import LOADING, PortInUseError, ServingError
 from darkroom_serving.metrics_port import metrics_port
 from darkroom_serving.models.bases import ADDITIONS
@@ -39,10 +40,17 @@ WATCH_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 12.0
 """Longest wait for the replicas to end; then they are killed."""
 
+logger = logging.getLogger(__name__)
 
-def serve(settings: ServingSettings, on_ready: Callable[[str], None]) -> signal.Signals:
+
+def serve(
+    settings: ServingSettings,
+    on_ready: Callable[[str], None],
+    on_note: Callable[[str], None] = logger.info,
+) -> signal.Signals:
     """Serves until a signal asks it to stop, and returns that; calls `on_ready` with the URL once it answers.
 
+    `on_note` is called with what the user should know before that: where a plain classifier was sealed.
     Raises PortInUseError before anything is started, and ServingError when the server can't start.
     Must run in the main thread, which gets the signals.
     """
@@ -50,7 +58,8 @@ def serve(settings: ServingSettings, on_ready: Callable[[str], None]) -> signal.
     if settings.metrics_port is not None:
         check_port(settings.host, settings.metrics_port, "--metrics-port")
     base = _folder("--base", settings.base, "miniature")
-    classifier = _folder("--classifier", settings.classifier, "classifier")
+    plain = _seal_plain_classifier(settings.classifier, on_note)
+    classifier = _folder("--classifier", plain, "classifier")
     settings = replace(settings, registry=settings.registry.resolve())
     with _stop_signals() as stop:
         try:
@@ -142,6 +151,15 @@ def _folder(option: str, folder: Path | None, builtin: str) -> Path:
             " it in the registry"
         )
     return found.resolve()
+
+
+def _seal_plain_classifier(folder: Path | None, on_note: Callable[[str], None]) -> Path | None:
+    """The folder, or the sealed copy of one that nobody sealed; raises ServingError."""
+    if folder is None or not folder.is_dir() or (folder / MANIFEST_FILE).exists():
+        return folder
+    copy = seal_classifier(folder, classifier_cache())
+    on_note(f"sealed {folder} in passing: {copy} is what is served")
+    return copy
 
 
 def check_head(session: RaySession) -> None:

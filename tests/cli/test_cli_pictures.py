@@ -187,11 +187,11 @@ def test_the_picture_that_the_server_refuses_is_named_and_the_others_are_classif
     for file in (good, other):
         Image.new("RGB", (8, 8)).save(file)
     empty.touch()
-    result = darkroom("classify", good, empty, other, "--json", "--url", server_url)
+    result = darkroom("classify", good, empty, other, good, "--json", "--url", server_url)
     assert result.exit_code == 1
     assert result.stderr == f"{empty}: image: is empty (0 bytes); use a picture's file\n"
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [line["file"] for line in lines] == [str(good), str(other)]
+    assert [line["file"] for line in lines] == [str(good), str(other), str(good)]
 
 
 def test_pictures_are_classified_in_a_table_or_json(tmp_path, server_url, darkroom):

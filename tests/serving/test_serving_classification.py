@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import os
+import shutil
 from urllib.parse import urlencode
 
 import httpx2
@@ -12,10 +14,12 @@ import torch
 from fastapi import FastAPI
 from PIL import Image
 
+from darkroom_api.integrity import verify
 from darkroom_api.pictures.decoding import decode_picture
 from darkroom_serving.classification.deployment import Classifier
 from darkroom_serving.classification.model import ImageClassifier
-from darkroom_serving.errors import install_handlers
+from darkroom_serving.classification.sealing import seal_classifier
+from darkroom_serving.errors import ServingError, install_handlers
 from darkroom_serving.web.classification import add_classify
 from darkroom_serving.web.classify_body import MAX_PICTURES, decode_base64
 from darkroom_serving.web.wire import ScoreFunction
@@ -195,3 +199,105 @@ def test_scores_are_those_of_transformers_with_pillows_processor(model, photo, s
     assert [one.score for one in model.rank(logits, ScoreFunction.NONE)] == pytest.approx(
         sorted(wanted.tolist(), reverse=True)
     )
+
+
+@pytest.fixture(scope="module")
+def plain_resnet(tmp_path_factory):
+    """A folder as `save_pretrained` writes it, of another architecture."""
+    from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetForImageClassification
+
+    folder = tmp_path_factory.mktemp("plain") / "my pets"
+    torch.manual_seed(0)
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
+        id2label={0: "cat", 1: "dog"},
+        label2id={"cat": 0, "dog": 1},
+    )
+    ResNetForImageClassification(config).save_pretrained(folder)
+    ConvNextImageProcessorPil(size={"shortest_edge": 32}).save_pretrained(folder)
+    return folder
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_plain_folder_of_another_architecture_is_sealed_in_the_cache_and_classifies(
+    plain_resnet, tmp_path, photo
+):
+    before = contents(plain_resnet)
+    sealed = seal_classifier(plain_resnet, tmp_path / "cache")
+    assert contents(plain_resnet) == before
+    assert verify(sealed).name == "my-pets"
+    assert seal_classifier(plain_resnet, tmp_path / "cache") == sealed
+    assert [path.name for path in sealed.parent.iterdir()] == [sealed.name]
+    answer = asyncio.run(Alone(sealed).classify(photo.read_bytes(), 5))
+    assert answer.model == "my-pets"
+    assert {one.label for one in answer.predictions} == {"cat", "dog"}
+
+
+def test_a_damaged_copy_is_made_again(plain_resnet, tmp_path):
+    sealed = seal_classifier(plain_resnet, tmp_path)
+    (sealed / "config.json").write_text("{}")
+    assert verify(seal_classifier(plain_resnet, tmp_path)).name == "my-pets"
+
+
+def test_a_snapshot_of_a_hugging_face_cache_is_sealed(plain_resnet, tmp_path):
+    snapshot, blobs = tmp_path / "snapshots" / "0abc", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    shutil.copytree(plain_resnet, blobs)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    assert verify(seal_classifier(snapshot, tmp_path / "cache"))
+
+
+def only_a_pickle(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def own_code(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForImageClassification": "modeling.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def link_out(folder):
+    (folder / "model.safetensors").rename(folder.parent / "elsewhere")
+    (folder / "model.safetensors").symlink_to(folder.parent / "elsewhere")
+
+
+def shard_outside(folder):
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "../elsewhere"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def pipe(folder):
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (only_a_pickle, "of its weights there is only pytorch_model.bin, a pickle, which can run"),
+        (own_code, "config.json has auto_map: it wants Python files"),
+        (link_out, "model.safetensors is a symbolic link that leads out of it; copy the model"),
+        (shard_outside, "model.safetensors.index.json names '../elsewhere'"),
+        (pipe, "model.safetensors is no regular file"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "it has no preprocessor"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "config.json names no image"),
+        (lambda folder: (folder / "config.json").write_text("["), "config.json is not a JSON"),
+    ],
+)
+def test_a_hostile_folder_is_refused_by_name(plain_resnet, tmp_path, spoil, message):
+    folder = tmp_path / "model"
+    shutil.copytree(plain_resnet, folder)
+    spoil(folder)
+    with pytest.raises(ServingError) as caught:
+        seal_classifier(folder, tmp_path / "cache")
+    assert str(caught.value).startswith(f"--classifier: {folder}: {message}")
+    assert not (tmp_path / "cache").exists()

@@ -33,12 +33,12 @@ def classify(
     """
     from darkroom.client import Client
 
-    found: dict[Path, list[Prediction]] = {}
+    found: list[tuple[Path, list[Prediction]]] = []
     refused: list[str] = []
     with Client(url) as client:
         for file in files:
             try:
-                found[file] = _ask(client, file, top_k)
+                found.append((file, _ask(client, file, top_k)))
             except CommandError as error:
                 refused.append(str(error))
     _show(found, as_json=as_json)
@@ -46,9 +46,9 @@ def classify(
         raise CommandError("\n".join(refused))
 
 
-def _show(found: "dict[Path, list[Prediction]]", *, as_json: bool) -> None:
+def _show(found: "list[tuple[Path, list[Prediction]]]", *, as_json: bool) -> None:
     if as_json:
-        for file, predictions in found.items():
+        for file, predictions in found:
             labels = [{"label": one.label, "score": one.score} for one in predictions]
             print_json({"file": str(file), "predictions": labels})
     elif found:
@@ -56,7 +56,7 @@ def _show(found: "dict[Path, list[Prediction]]", *, as_json: bool) -> None:
             ("file", "label", "score"),
             [
                 ("" if number else str(file), one.label, f"{one.score:.1%}")
-                for file, predictions in found.items()
+                for file, predictions in found
                 for number, one in enumerate(predictions)
             ],
         )

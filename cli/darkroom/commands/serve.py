@@ -28,7 +28,10 @@ def serve(
     ] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="Folder of the model that classifies; the built-in one when absent."),
+        typer.Option(
+            help="Folder of the model that classifies, as transformers writes it or sealed; the"
+            " built-in one when absent."
+        ),
     ] = None,
 ) -> None:
     """Serve the models of a registry over HTTP.
@@ -50,7 +53,7 @@ def serve(
     )
     say(f"starting on {host}:{port}; Ctrl-C stops it")
     try:
-        stopped_by = run_server(settings, on_ready=_announce)
+        stopped_by = run_server(settings, on_ready=_announce, on_note=say)
     except ServingError as error:
         raise CommandError(str(error)) from error
     raise typer.Exit(128 + stopped_by)
