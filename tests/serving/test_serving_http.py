@@ -185,7 +185,7 @@ def test_a_damaged_model_is_refused_and_the_others_are_served(client, server, pu
         ({"extra": {"num_inference_steps": 0}}, "num_inference_steps"),
         ({"extra": {"seed": 2**64}}, "seed"),
         ({"extra": {"sampler": "eular"}}, "sampler"),
-        ({"response_format": "url"}, "response_format"),
+        ({"background": "transparent"}, "background"),
     ],
 )
 def test_a_wrong_request_is_a_bad_request_that_names_the_field(client, fields, param):

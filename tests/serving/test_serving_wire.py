@@ -1,4 +1,4 @@
-"""Requests are read strictly; what is refused is refused with the field and what to do about it."""
+"""What clients write differently is read; what is refused is refused with the field and what to do about it."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from darkroom_sampling.samplers import Sampler
 from darkroom_serving.errors import ApiError, error_body
 from darkroom_serving.settings import Limits
-from darkroom_serving.web.parsing import parse_images_request
+from darkroom_serving.web.images_body import parse_images_request, warnings_of
 from darkroom_serving.web.wire import shown
 
 SAMPLERS = "ddim, ddpm, dpmsolver++, euler, euler_a, heun, pndm, unipc"
@@ -30,7 +30,7 @@ REFUSED = [
     ({"n": 0}, "n: must be at least 1; it is 0: change it"),
     ({"n": 11}, "n: must be at most 10; it is 11: change it"),
     ({"n": True}, f"n: must be a whole number, not a boolean; {NOT_WHOLE}"),
-    ({"n": "2"}, f"n: must be a whole number, not a string; {NOT_WHOLE}"),
+    ({"n": "two"}, f"n: must be a whole number, not a string; {NOT_WHOLE}"),
     (
         {"size": "7x9"},
         "size: both sides must be multiples of 8 pixels; it is 7x9: try 8x8",
@@ -42,15 +42,35 @@ REFUSED = [
     ({"size": "big"}, 'size: "big" is not a size; write WIDTHxHEIGHT, for example 64x64'),
     ({"size": "0x64"}, 'size: "0x64" is not a size; write WIDTHxHEIGHT, for example 64x64'),
     ({"size": 64}, "size: must be a string, not a number; write it in quotes"),
-    ({"size": "64x2048"}, "size: 64x2048 is too large; no side may exceed 1024 pixels"),
     (
-        {"response_format": "url"},
-        'response_format: "url" is not available, images are not kept on the server;'
-        " ask for b64_json",
+        {"size": "64x2048"},
+        "size: 64x2048 is too large; no side may exceed 1024 pixels: try 32x1024",
     ),
     (
-        {"output_format": "jpeg"},
-        'output_format: "jpeg" is not available; leave it out, or set png',
+        {"size": "1792x1024"},
+        "size: 1792x1024 is too large; no side may exceed 1024 pixels: try 1024x584",
+    ),
+    ({"width": 64}, "width: is one side only; add the other, or write size"),
+    ({"width": 64, "height": "tall"}, 'height: "tall" is not a number of pixels; write digits'),
+    (
+        {"size": "64x32", "width": 64, "height": 64},
+        'size: is "64x32", but width and height say 64x64; leave one out',
+    ),
+    (
+        {"response_format": "file"},
+        'response_format: "file" is not one of b64_json, url; choose one of them',
+    ),
+    (
+        {"output_format": "gif"},
+        'output_format: "gif" is not one of png, jpeg, webp; choose one of them',
+    ),
+    (
+        {"output_compression": -999},
+        "output_compression: must be at least 0; it is -999: change it",
+    ),
+    (
+        {"background": "transparent"},
+        'background: "transparent" is not one of auto, opaque; choose one of them',
     ),
     ({"stream": True}, "stream: true is not available; leave it out, or set false"),
     (
@@ -62,13 +82,30 @@ REFUSED = [
         "num_inference_steps: must be at most 200; it is 201: change it",
     ),
     (
-        {"guidance_scale": "3"},
+        {"guidance_scale": "strong"},
         "guidance_scale: must be a number, not a string; write it without quotes",
     ),
     ({"eta": 2}, "eta: must be at most 1.0; it is 2: change it"),
     ({"guidance_scale": -1}, "guidance_scale: must be at least 0.0; it is -1: change it"),
     ({"guidance_scale": float("nan")}, "guidance_scale: is not finite; write a number"),
-    ({"seed": -1}, "seed: must be at least 0; it is -1: change it"),
+    ({"seed": -2}, "seed: must be at least 0; it is -2: change it"),
+    ({"steps": 0}, "steps: must be at least 1; it is 0: change it"),
+    ({"cfg_scale": 101}, "cfg_scale: must be at most 100.0; it is 101: change it"),
+    ({"batch_size": 11}, "batch_size: must be at most 10; it is 11: change it"),
+    (
+        {"num_inference_steps": 20, "steps": 30},
+        "steps: says the same as num_inference_steps, which is 20; leave one of them out",
+    ),
+    (
+        {"sampler_name": "Euler a", "scheduler": "Karras"},
+        'scheduler: "Karras" beside a sampler is not available;'
+        " leave it out: the model's own noise levels are used",
+    ),
+    (
+        {"sampler_name": "DPM++ 2M Karras"},
+        f'sampler_name: "DPM++ 2M Karras" is not one of {SAMPLERS}; choose one of them',
+    ),
+    ({"step": 3}, "step: is unknown; did you mean steps?"),
     (
         {"seed": 2**64},
         "seed: must be at most 9223372036854775807; it is 18446744073709551616: change it",
@@ -152,10 +189,48 @@ def test_every_field_is_read():
     assert request.sides == (64, 32)
 
 
-def test_openais_own_fields_are_taken_and_not_used():
+READ = [
+    ({"steps": "20"}, {"num_inference_steps": 20}),
+    ({"steps": 20, "num_inference_steps": 20.0}, {"num_inference_steps": 20}),
+    ({"n": 2.0, "cfg_scale": "7.5"}, {"n": 2, "guidance_scale": 7.5}),
+    ({"batch_size": "2"}, {"n": 2}),
+    ({"width": 64, "height": "32"}, {"size": "64x32"}),
+    ({"width": 64, "height": 32, "size": "auto"}, {"size": "64x32"}),
+    ({"size": " 64 X 32 "}, {"size": "64x32"}),
+    ({"seed": -1}, {"seed": None}),
+    ({"seed": "-1"}, {"seed": None}),
+    ({"seed": "9223372036854775807"}, {"seed": 2**63 - 1}),
+    ({"sampler_name": "DPM++ 2M"}, {"sampler": Sampler.DPMSOLVER}),
+    ({"sampler_name": "Euler a", "scheduler": "Automatic"}, {"sampler": Sampler.EULER_A}),
+    ({"scheduler": "EulerDiscreteScheduler"}, {"sampler": Sampler.EULER}),
+    ({"sampler": "k_euler_ancestral"}, {"sampler": Sampler.EULER_A}),
+    ({"sampler": "PLMS"}, {"sampler": Sampler.PNDM}),
+    ({"scheduler": None, "sampler": None}, {"sampler": Sampler.DDIM}),
+]
+
+
+@pytest.mark.parametrize(("fields", "read"), READ, ids=[str(fields) for fields, _ in READ])
+def test_what_is_only_written_differently_is_read(fields, read):
+    request = parse_images_request(json.dumps({"prompt": "a dog", **fields}).encode(), Limits())
+    assert request.model_dump(include=set(read)) == read
+
+
+def test_what_is_not_used_is_answered_with_a_warning():
     ignored = {"user": "me", "quality": "hd", "style": "vivid", "moderation": "low"}
-    body = {"prompt": "a dog", **ignored, "background": "opaque"}
-    assert parse_images_request(json.dumps(body).encode(), Limits()).prompt == "a dog"
+    body = {"prompt": "a dog", **ignored, "background": "opaque", "output_compression": 50}
+    request = parse_images_request(json.dumps(body).encode(), Limits())
+    assert warnings_of(request) == [
+        'user: "me" is not used',
+        'quality: "hd" is not used',
+        'style: "vivid" is not used',
+        'moderation: "low" is not used',
+        "output_compression: is not used with png, which loses nothing",
+    ]
+
+
+def test_what_asks_for_nothing_is_no_warning():
+    body = {"prompt": "a dog", "quality": "auto", "moderation": "auto", "user": ""}
+    assert warnings_of(parse_images_request(json.dumps(body).encode(), Limits())) == []
 
 
 def test_a_server_may_allow_less():

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from darkroom_sampling.model import DiffusionModel
 from darkroom_sampling.samplers import Sampler
-from darkroom_serving.drawing.files import png_bytes
+from darkroom_serving.drawing.files import FileFormat, image_bytes, parameters_of
 from darkroom_serving.engine.one_by_one import DrawRequest, Engine, OneByOneEngine
 from darkroom_serving.errors import ApiError, bad_request, too_busy
 from darkroom_serving.metrics import GenerationMetrics
@@ -102,12 +102,18 @@ class Studio:
         if loaded.safety is not None and any(map(loaded.safety.flags, pictures)):
             problem = "the model's safety checker refused the picture that it leads to"
             raise bad_request("prompt", problem, "ask for another", "content_policy_violation")
+        wanted = FileFormat(request.output_format, request.output_compression)
         data = [
-            ImageData(b64_json=_base64(png_bytes(picture, job, model)), seed=job.seed)
+            ImageData(b64_json=_base64(image_bytes(picture, job, model, wanted)), seed=job.seed)
             for picture, job in zip(pictures, jobs, strict=True)
         ]
         warnings = _warnings(request, loaded.model)
-        response = ImagesResponse(created=int(time.time()), data=data, warnings=warnings)
+        response = ImagesResponse(
+            created=int(time.time()),
+            data=data,
+            parameters=parameters_of(jobs[0], model),
+            warnings=warnings,
+        )
         return response, jobs[0].sampler
 
     def _load(self, model: ServedModel) -> LoadedModel:

@@ -9,47 +9,33 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from darkroom_serving.errors import ApiError, bad_request
-from darkroom_serving.settings import Limits
-from darkroom_serving.web.wire import (
-    MAX_SHOWN,
-    ImagesRequest,
-    shown,
-)
+from darkroom_serving.web.wire import MAX_SHOWN, shown
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _SEE: Final = "leave it out, see /docs for those there are"
 
 
-def parse_images_request(body: bytes, limits: Limits) -> ImagesRequest:
-    """Reads and checks a request for images; raises ApiError for the first thing that is wrong."""
-    request = parse_body(ImagesRequest, body)
-    for name in ("prompt", "negative_prompt"):
-        _check_length(name, getattr(request, name), limits.max_prompt_chars)
-    _check_most("n", request.n, limits.max_images)
-    _check_most("num_inference_steps", request.num_inference_steps, limits.max_steps)
-    if request.sides and max(request.sides) > limits.max_side:
-        side = limits.max_side
-        raise bad_request(
-            "size", f"{request.size} is too large", f"no side may exceed {side} pixels"
-        )
-    return request
-
-
 def parse_body(model: type[_Model], body: bytes) -> _Model:
     """Reads and checks a JSON body; raises ApiError for the first thing that is wrong."""
-    fields = _read_object(body)
+    fields = read_object(body)
     # Here, because pydantic would first collect the errors of a million fields.
     check_names(fields, list(model.model_fields))
-    fields = {name: value for name, value in fields.items() if value is not None}
+    return parse_fields(model, fields)
+
+
+def parse_fields(model: type[_Model], fields: Mapping[str, Any]) -> _Model:
+    """Checks fields whose names are known; raises ApiError for the first that is wrong."""
+    given = {name: value for name, value in fields.items() if value is not None}
     try:
         # JSON again: the models are strict, and only in JSON may a sampler be a string.
-        return model.model_validate_json(json.dumps(fields))
+        return model.model_validate_json(json.dumps(given))
     except ValidationError as error:
         raise _explain(error.errors(include_url=False)[0]) from None
 
 
-def _read_object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
+    """The fields of a JSON body; raises ApiError for a body that is no object."""
     try:
         value = json.loads(body)
     except json.JSONDecodeError as error:
@@ -73,18 +59,6 @@ def _near(value: str, known: list[str]) -> str | None:
     """A guess at what was meant, when there is one that is near."""
     near = difflib.get_close_matches(value[:MAX_SHOWN].lower(), known, n=1)
     return f"did you mean {near[0]}?" if near else None
-
-
-def _check_length(name: str, text: str, most: int) -> None:
-    if len(text) > most:
-        raise bad_request(
-            name, f"has {len(text)} characters, at most {most} are read", "shorten it"
-        )
-
-
-def _check_most(name: str, value: int, most: int) -> None:
-    if value > most:
-        raise bad_request(name, f"must be at most {most}", f"it is {value}: change it")
 
 
 def _explain(error: ErrorDetails) -> ApiError:

@@ -2,14 +2,13 @@
 
 from typing import Protocol
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from darkroom_serving.errors import install_handlers
 from darkroom_serving.settings import Limits
-from darkroom_serving.web.bodies import body_of, read_body
 from darkroom_serving.web.classification import add_classify
-from darkroom_serving.web.parsing import parse_images_request
+from darkroom_serving.web.images import add_images
 from darkroom_serving.web.wire import (
     ClassifyResponse,
     ImagesRequest,
@@ -54,19 +53,11 @@ def build_app(backend: Backend, limits: Limits) -> FastAPI:
         redoc_url=None,
     )
     install_handlers(app)
-    _add_images(app, backend, limits)
+    add_images(app, backend, limits)
     _add_models(app, backend)
     add_classify(app, backend)
     _add_health(app, backend)
     return app
-
-
-def _add_images(app: FastAPI, backend: Backend, limits: Limits) -> None:
-    @app.post("/v1/images/generations", openapi_extra=body_of(ImagesRequest, "application/json"))
-    async def generate(request: Request) -> ImagesResponse:
-        """Draws images of a prompt."""
-        body = await read_body(request, limits.max_body_bytes)
-        return await backend.draw(parse_images_request(body, limits))
 
 
 def _add_models(app: FastAPI, backend: Backend) -> None:

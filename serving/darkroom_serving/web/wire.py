@@ -22,6 +22,7 @@ DEFAULT_GUIDANCE: Final = 4.0
 DEFAULT_TOP_K: Final = 5
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", re.ASCII)
+_SIZE_OR_AUTO: Final = f"^(auto|{_SIZE.pattern})$"
 
 
 class _Request(BaseModel):
@@ -44,16 +45,22 @@ class ImagesRequest(_Request):
     """Id of a model of `GET /v1/models`; the base model when absent."""
 
     n: Annotated[int, Field(ge=1, le=10)] = 1
-    """Number of images."""
+    """Number of images; also called num_images or batch_size."""
 
-    size: str = "auto"
-    """WIDTHxHEIGHT in pixels, or auto: the size that the model was trained at."""
+    size: Annotated[str, Field(json_schema_extra={"pattern": _SIZE_OR_AUTO})] = "auto"
+    """WIDTHxHEIGHT in pixels, or auto: the size that the model was trained at; also width and height."""
 
-    response_format: str = "b64_json"
-    """Only b64_json."""
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    """How images are handed over: url gives `data:` URLs, since the server keeps no images."""
 
-    output_format: Literal["png"] = "png"
-    """Only png."""
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    """Format of the files."""
+
+    output_compression: Annotated[int, Field(ge=0, le=100)] = 100
+    """Quality of jpeg and webp: 0 the smallest file, 100 the best; png loses nothing."""
+
+    background: Literal["auto", "opaque"] = "auto"
+    """Images are always opaque."""
 
     stream: Literal[False] = False
     """Only false."""
@@ -62,40 +69,37 @@ class ImagesRequest(_Request):
     """What the images do not show."""
 
     num_inference_steps: Annotated[int, Field(ge=1)] = DEFAULT_STEPS
-    """Denoising steps."""
+    """Denoising steps; also called steps."""
 
     guidance_scale: Annotated[float, Field(ge=0, le=100)] = DEFAULT_GUIDANCE
-    """How strongly the prompt is followed; with 1 or less there is no guidance."""
+    """How strongly the prompt is followed; with 1 or less there is no guidance; also called cfg_scale."""
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    """Seed of the first image, the next ones count on; chosen at random when absent."""
+    """Seed of the first image, the next ones count on; chosen at random when absent or -1."""
 
     sampler: Sampler = Sampler.DDIM
-    """Sampler, from the same schedule as the model's own."""
+    """Sampler, from the same schedule as the model's own; names of AUTOMATIC1111 and diffusers are read, too."""
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the noise of ddpm that ddim adds in each step; other samplers take none."""
 
     user: Any = None
-    """OpenAI's; not used."""
+    """OpenAI's; not used, the answer warns of it."""
+
+    safety_identifier: Any = None
+    """OpenAI's; not used, the answer warns of it."""
 
     quality: Any = None
-    """OpenAI's; not used."""
+    """OpenAI's; not used, the answer warns of it."""
 
     style: Any = None
-    """OpenAI's; not used."""
-
-    background: Any = None
-    """OpenAI's; not used."""
+    """OpenAI's; not used, the answer warns of it."""
 
     moderation: Any = None
-    """OpenAI's; not used."""
-
-    output_compression: Any = None
-    """OpenAI's; not used."""
+    """OpenAI's; not used, the answer warns of it."""
 
     partial_images: Any = None
-    """OpenAI's; not used."""
+    """OpenAI's; not used, the answer warns of it."""
 
     @field_validator("prompt")
     @classmethod
@@ -120,16 +124,6 @@ class ImagesRequest(_Request):
             )
         return size
 
-    @field_validator("response_format")
-    @classmethod
-    def _is_inline(cls, response_format: str) -> str:
-        if response_format != "b64_json":
-            raise ValueError(
-                f"{shown(response_format)} is not available, images are not kept on the server;"
-                " ask for b64_json"
-            )
-        return response_format
-
     @property
     def sides(self) -> tuple[int, int] | None:
         """Width and height in pixels; None for auto."""
@@ -140,11 +134,42 @@ class ImagesRequest(_Request):
 class ImageData(_Answer):
     """One image that was drawn."""
 
-    b64_json: str
-    """A PNG file in base64; its text says how it was made."""
+    b64_json: str | None = None
+    """The file in base64, unless URLs were asked for; its text says how it was made."""
+
+    url: str | None = None
+    """A `data:` URL that holds the file, when URLs were asked for."""
 
     seed: int
     """Draws it again, alone, to the same bytes."""
+
+
+class Parameters(_Answer):
+    """What the images were drawn with: sent as a request it draws them again."""
+
+    model: str
+    """Id of the model."""
+
+    digest: str
+    """Content digest of the model's files."""
+
+    size: str
+    """WIDTHxHEIGHT in pixels."""
+
+    num_inference_steps: int
+    """Denoising steps."""
+
+    guidance_scale: float
+    """How strongly the prompt was followed."""
+
+    sampler: Sampler
+    """The sampler that drew."""
+
+    eta: float
+    """Share of the noise of ddpm."""
+
+    seed: int
+    """Seed of the first image."""
 
 
 class ImagesResponse(_Answer):
@@ -155,6 +180,12 @@ class ImagesResponse(_Answer):
 
     data: list[ImageData]
     """The images, in the order of their seeds."""
+
+    output_format: Literal["png", "jpeg", "webp"] = "png"
+    """Format of their files."""
+
+    parameters: Parameters | None = None
+    """What they were drawn with, everything chosen."""
 
     warnings: list[str] = []
     """What was done otherwise than asked, for example a prompt that was cut off."""
