@@ -49,7 +49,7 @@ class Darkroom:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray Serve asks for after the constructor."""
-        return build_app(self, self._settings.limits)
+        return build_app(self, self._settings.limits, self._settings.allowed_origins)
 
     async def draw(self, request: ImagesRequest) -> ImagesResponse:
         """Draws images; raises ApiError."""

@@ -104,7 +104,7 @@ def _respond(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONR
     return JSONResponse(error_body(error), error.status, dict(headers or {}))
 
 
-def _headers_of(error: ApiError) -> dict[str, str]:
+def headers_of(error: ApiError) -> dict[str, str]:
     """Tells the OpenAI client, which repeats requests after 429 and from 500 on, when that helps."""
     if error.status in (429, 503):
         return {"retry-after": str(RETRY_SECONDS)}
@@ -115,7 +115,7 @@ async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)  # also when it comes from another replica
     if error.status == 500:  # the client is not told the cause
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _respond(error, _headers_of(error))
+    return _respond(error, headers_of(error))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:

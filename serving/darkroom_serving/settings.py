@@ -52,5 +52,8 @@ class ServingSettings:
     max_models: int = 4
     """Models kept in memory; the one that was unused for longest makes room."""
 
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose web pages may use the server, as https://example.org; * for all."""
+
     limits: Limits = field(default_factory=Limits)
     """Most that one request may ask for."""

@@ -2,14 +2,22 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
+import threading
+import time
+import zlib
 from pathlib import Path
 
 import httpx2
 import numpy as np
+import openai
 import pytest
+import uvicorn
 import yaml
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
 from darkroom_sampling.samplers import Sampler
@@ -168,3 +176,166 @@ def test_quality_makes_files_smaller_and_each_says_how_it_was_made(drawn, name):
     text = json.loads(comment.removeprefix(b"ASCII\0\0\0"))
     assert (text["prompt"], text["seed"]) == (request.prompt, "11")
     assert text["digest"] == parameters_of(request, model).digest
+
+
+def text_to_image(ask, body, path="/models/rex", **headers):
+    return ask("POST", path, json=body, headers=headers)
+
+
+def test_hugging_faces_text_to_image_is_the_pictures_file(ask, backend):
+    parameters = {"height": 64, "width": 32, "scheduler": "EulerDiscreteScheduler", "seed": 3}
+    body = {"inputs": "a dog", "parameters": parameters, "options": {"wait_for_model": True}}
+    answer = text_to_image(ask, body, accept="image/webp,image/*;q=0.8")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+    assert Image.open(io.BytesIO(answer.content)).format == "WEBP"
+    assert answer.headers["x-darkroom-seed"] == "7"
+    assert json.loads(answer.headers["x-darkroom-warnings"]) == ["drawn in black"]
+    (request,) = backend.requests
+    assert (request.prompt, request.model, request.size) == ("a dog", "rex", "32x64")
+    assert (request.sampler, request.seed) == (Sampler.EULER, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "error"),
+    [
+        ("/models/rex", {"parameters": {}}, 400, "inputs: is missing; add it"),
+        ("/models/rex", {"inputs": 7}, 400, "inputs: must be a string, not a number"),
+        ("/models/rex", {"inputs": "a", "parameters": {"n": 2}}, 400, "n: must be at most 1"),
+        ("/models/rex", {"inputs": "a", "parameters": {"prompt": "b"}}, 400, "prompt: is not a"),
+        ("/models/rex", {"inputs": "a", "parameters": {"sed": 1}}, 400, "sed: is unknown; did you"),
+        ("/models/nobody", {"inputs": "a"}, 404, 'model: "nobody" does not exist'),
+    ],
+)
+def test_hugging_faces_errors_are_one_text(ask, path, body, status, error):
+    answer = text_to_image(ask, body, path)
+    assert answer.status_code == status
+    assert answer.json().keys() == {"error"}
+    assert answer.json()["error"].startswith(error)
+
+
+@pytest.fixture
+def url(backend):
+    """The app on a real port, for clients that bring their own HTTP."""
+    config = uvicorn.Config(build_app(backend, Limits()), port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_the_real_client_of_hugging_face_draws(url, backend):
+    client = InferenceClient(model=f"{url}/models/studio/rex", token="none")
+    image = client.text_to_image("a dog", width=64, height=64, num_inference_steps=3, seed=5)
+    assert image.size == (8, 8)
+    (request,) = backend.requests
+    assert (request.model, request.size, request.num_inference_steps) == ("studio/rex", "64x64", 3)
+    with pytest.raises(HfHubHTTPError) as caught:
+        client.text_to_image("a dog", num_inference_steps=999)
+    assert caught.value.response.json() == {
+        "error": "num_inference_steps: must be at most 200; it is 999: change it"
+    }
+
+
+def test_the_real_client_of_openai_draws_and_is_told_what_is_wrong(url):
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    answer = client.images.generate(prompt="a dog", response_format="url", output_format="webp")
+    assert answer.data[0].url.startswith("data:image/webp;base64,")
+    assert answer.output_format == "webp"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.images.generate(prompt="a dog", background="transparent")
+    assert (caught.value.param, caught.value.type) == ("background", "invalid_request_error")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_body_is_read(ask, backend, encoding):
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding](b'{"prompt": "a dog"}')
+    answer = ask("POST", GENERATIONS, content=packed, headers={"content-encoding": encoding})
+    assert (answer.status_code, backend.requests[0].prompt) == (200, "a dog")
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "status", "message"),
+    [
+        (gzip.compress(b" " * 50_000_000), "gzip", 413, "is larger than 1 MiB"),
+        (gzip.compress(b'{"prompt": "a dog"}')[:-9], "gzip", 400, "the body is cut off"),
+        (b'{"prompt": "a dog"}', "gzip", 400, "the body is damaged"),
+        (b'{"prompt": "a dog"}', "br", 415, "content-encoding: br is not read; use gzip"),
+    ],
+)
+def test_a_body_that_can_not_be_decompressed_is_refused(ask, content, encoding, status, message):
+    answer = ask("POST", GENERATIONS, content=content, headers={"content-encoding": encoding})
+    assert answer.status_code == status
+    assert message in answer.json()["error"]["message"]
+
+
+def test_head_is_get_without_its_body(ask):
+    got, head = ask("GET", "/v1/models"), ask("HEAD", "/v1/models")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert ask("HEAD", "/healthz").status_code == 200
+    assert ask("HEAD", GENERATIONS).status_code == 405
+    assert ask("HEAD", "/nothing").status_code == 404
+
+
+def test_options_says_what_a_path_takes(ask):
+    answer = ask("OPTIONS", GENERATIONS)
+    assert (answer.status_code, answer.headers["allow"]) == (204, "OPTIONS, POST")
+    assert ask("OPTIONS", "/v1/models/rex").headers["allow"] == "GET, HEAD, OPTIONS"
+    assert ask("OPTIONS", "/nothing").status_code == 404
+
+
+PAGE = "https://evil.example"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.mark.parametrize("content_type", [FORM, "text/plain;charset=UTF-8", "multipart/form-data"])
+def test_a_form_of_another_origins_page_is_refused(ask, backend, content_type):
+    answer = post_json(ask, {"prompt": "a dog"}, content_type, origin=PAGE)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin_not_allowed")
+    assert backend.requests == []
+
+
+def test_the_servers_own_pages_and_programs_may_post(ask):
+    assert post_json(ask, {"prompt": "a"}, FORM, origin="http://rooms:8000").status_code == 200
+    assert post_json(ask, {"prompt": "a"}, origin="app://desktop").status_code == 200
+
+
+def test_no_page_is_told_that_it_may_unless_the_setting_names_it(backend):
+    asked = {"origin": PAGE, "access-control-request-method": "POST"}
+    silent = send(build_app(backend, Limits()), "OPTIONS", GENERATIONS, headers=asked)
+    assert "access-control-allow-origin" not in silent.headers
+    for allowed in (PAGE, "*"):
+        app = build_app(backend, Limits(), [allowed])
+        preflight = send(app, "OPTIONS", GENERATIONS, headers=asked)
+        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (
+            200,
+            allowed,
+        )
+        answer = send(app, "POST", GENERATIONS, json={"prompt": "a"}, headers={"origin": PAGE})
+        assert answer.headers["access-control-allow-origin"] == allowed
+    other = {**asked, "origin": "https://other.example"}
+    app = build_app(backend, Limits(), [PAGE])
+    assert send(app, "OPTIONS", GENERATIONS, headers=other).status_code == 400
+
+
+def test_the_document_names_every_status_bound_and_choice(ask):
+    document = ask("GET", "/openapi.json").json()
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "422" not in operation["responses"]
+    generation = document["paths"][GENERATIONS]["post"]
+    statuses = {"200", "400", "403", "404", "413", "415", "429", "500", "503"}
+    assert generation["responses"].keys() == statuses
+    refusal = generation["responses"]["400"]["content"]["application/json"]["schema"]
+    assert refusal == {"$ref": "#/components/schemas/ErrorBody"}
+    fields = generation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert (fields["n"]["minimum"], fields["n"]["maximum"]) == (1, 10)
+    assert fields["num_inference_steps"]["maximum"] == 200
+    assert fields["prompt"]["maxLength"] == 4000
+    assert fields["output_format"]["enum"] == ["png", "jpeg", "webp"]
+    assert fields["size"]["pattern"].startswith("^(auto|")
+    assert "HTTPValidationError" not in document["components"]["schemas"]

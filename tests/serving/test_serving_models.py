@@ -54,6 +54,25 @@ def test_an_unknown_model_is_refused_with_those_there_are(catalogue):
     assert (caught.value.status, caught.value.code) == (404, "model_not_found")
 
 
+def test_the_default_namespace_may_be_written(catalogue, registry, publish_subject):
+    entry = publish_subject(registry, "rex")
+    assert catalogue.find("default/rex").digest == entry.digest
+    assert catalogue.find("default/miniature").model_id == "miniature"
+
+
+def test_of_many_models_an_error_names_the_nearest(catalogue, registry):
+    for number in range(100):
+        folder = registry / "default" / f"subject-{number}" / "0"
+        folder.mkdir(parents=True)
+        (folder.parent / "latest").symlink_to("0")
+    with pytest.raises(ApiError) as caught:
+        catalogue.find("subjekt-7")
+    assert "there are 101, the nearest subject-7" in caught.value.message
+    assert caught.value.message.count("subject-") == 5
+    with pytest.raises(ApiError, match="there are 101: see GET /v1/models"):
+        catalogue.find("zzz")
+
+
 def test_a_subject_called_like_the_base_does_not_replace_it(
     catalogue, registry, publish_subject, serving_base
 ):

@@ -33,6 +33,13 @@ def serve(
             " built-in one when absent."
         ),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Origin whose web pages may use the server, as https://example.org; several times"
+            " for several, * for all. None when absent."
+        ),
+    ] = None,
 ) -> None:
     """Serve the models of a registry over HTTP.
 
@@ -50,6 +57,7 @@ def serve(
         metrics_port=metrics_port,
         base=base,
         classifier=classifier,
+        allowed_origins=tuple(allow_origin or ()),
     )
     say(f"starting on {host}:{port}; Ctrl-C stops it")
     try:

@@ -1,22 +1,26 @@
 """Which models there are, found anew at each look; and those in memory, loaded only when intact."""
 
+import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from darkroom_api.artifact import BaseReference, ModelManifest
 from darkroom_api.integrity import IntegrityError, read_manifest, verify
-from darkroom_api.names import MANIFEST_FILE
+from darkroom_api.names import DEFAULT_NAMESPACE, MANIFEST_FILE
 from darkroom_api.registry import entries
 from darkroom_serving.errors import SERVER_ERROR, ApiError
 from darkroom_serving.models.bases import ADDITIONS, WHOLE, Base, find_base
 from darkroom_serving.web.wire import ModelCard, shown
 
 Loaded = TypeVar("Loaded")
+
+MAX_LISTED: Final = 5
+"""Models that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class ModelCatalogue:
         return _served(manifest.name, self._base, manifest)
 
     def find(self, model_id: str | None) -> ServedModel:
-        """The model of that id, or the base model for None.
+        """The model of that id, with the default namespace or without it, or the base model for None.
 
         Raises ApiError when there is none, when its manifest can't be read, or when it goes on a base
         model that is not here.
@@ -64,6 +68,7 @@ class ModelCatalogue:
             with refusing("the base model"):
                 return self.base()
         bases, subjects = self._bases(), entries(self._registry)
+        model_id = model_id.removeprefix(f"{DEFAULT_NAMESPACE}/")
         for base in bases:
             if base.model_id == model_id:
                 return base
@@ -72,12 +77,7 @@ class ModelCatalogue:
                 with refusing(model_id):
                     return self._on_its_base(_described(model_id, entry.folder))
         known = [model.model_id for model in bases] + [entry.model_id for entry in subjects]
-        raise ApiError(
-            404,
-            f"model: {shown(model_id)} does not exist; there are {', '.join(known) or 'none'}",
-            "model",
-            "model_not_found",
-        )
+        raise _unknown(model_id, known)
 
     def at(self, folder: Path) -> ServedModel:
         """The model of a folder, which need not be in the registry; raises ApiError as `find`."""
@@ -103,6 +103,18 @@ class ModelCatalogue:
             with suppress(IntegrityError):
                 subjects.append(_described(entry.model_id, entry.folder))
         return subjects
+
+
+def _unknown(model_id: str, known: list[str]) -> ApiError:
+    """An error that lists the models, or the nearest where they are many."""
+    if len(known) <= MAX_LISTED:
+        there = f"there are {', '.join(known) or 'none'}"
+    else:
+        near = difflib.get_close_matches(model_id, known, MAX_LISTED, cutoff=0.5)
+        guess = f", the nearest {', '.join(near)}" if near else ""
+        there = f"there are {len(known)}{guess}: see GET /v1/models"
+    message = f"model: {shown(model_id)} does not exist; {there}"
+    return ApiError(404, message, "model", "model_not_found")
 
 
 def _described(model_id: str, folder: Path) -> ServedModel:

@@ -18,6 +18,7 @@ from darkroom_serving.web.classify_body import (
     parse_urlencoded,
     refuse_media_type,
 )
+from darkroom_serving.web.openapi import errors
 from darkroom_serving.web.wire import ClassifyResponse, ScoreFunction
 
 MAX_PICTURE_BYTES: Final = 20 << 20
@@ -40,7 +41,11 @@ class Classifying(Protocol):
 def add_classify(app: FastAPI, backend: Classifying) -> None:
     """Adds the route to an app."""
 
-    @app.post("/v1/classify", openapi_extra=_CLASSIFY_BODY)
+    @app.post(
+        "/v1/classify",
+        responses=errors(400, 403, 413, 415, 429, 503),
+        openapi_extra=_CLASSIFY_BODY,
+    )
     async def classify(
         order: Annotated[Order, Depends(_read_order)],
     ) -> ClassifyResponse | list[ClassifyResponse]:

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.bodies import body_of, read_body
 from darkroom_serving.web.images_body import parse_images_request, warnings_of
+from darkroom_serving.web.openapi import errors
 from darkroom_serving.web.wire import ImageData, ImagesRequest, ImagesResponse
 
 
@@ -24,6 +25,7 @@ def add_images(app: FastAPI, backend: Drawing, limits: Limits) -> None:
     @app.post(
         "/v1/images/generations",
         response_model_exclude_none=True,
+        responses=errors(400, 403, 404, 413, 415, 429, 503),
         openapi_extra=_body_within(limits),
     )
     async def generate(request: Request) -> ImagesResponse:

@@ -1,5 +1,6 @@
 """The HTTP interface: routes, sizes of bodies, content types. Knows neither Ray nor torch."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from fastapi import FastAPI
@@ -8,7 +9,11 @@ from fastapi.responses import JSONResponse
 from darkroom_serving.errors import install_handlers
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.classification import add_classify
+from darkroom_serving.web.hugging_face import add_text_to_image
 from darkroom_serving.web.images import add_images
+from darkroom_serving.web.methods import EveryMethod
+from darkroom_serving.web.openapi import describe_exactly, errors
+from darkroom_serving.web.origins import guard_origins
 from darkroom_serving.web.wire import (
     ClassifyResponse,
     ImagesRequest,
@@ -45,18 +50,23 @@ class Backend(Protocol):
         ...
 
 
-def build_app(backend: Backend, limits: Limits) -> FastAPI:
-    """The web application over a backend."""
+def build_app(backend: Backend, limits: Limits, origins: Collection[str] = ()) -> FastAPI:
+    """The web application over a backend; pages of `origins` may use it from a browser."""
     app = FastAPI(
         title="darkroom",
         description="Draws with personalised models, and classifies pictures.",
         redoc_url=None,
+        responses=errors(500),
     )
     install_handlers(app)
     add_images(app, backend, limits)
+    add_text_to_image(app, backend, limits)
     _add_models(app, backend)
     add_classify(app, backend)
     _add_health(app, backend)
+    describe_exactly(app)
+    app.add_middleware(EveryMethod, routes=app)
+    guard_origins(app, origins)  # outermost: it answers preflights
     return app
 
 
@@ -66,7 +76,7 @@ def _add_models(app: FastAPI, backend: Backend) -> None:
         """The models that can draw: the base model, then the subjects."""
         return ModelList(data=await backend.list_models())
 
-    @app.get("/v1/models/{model_id:path}")
+    @app.get("/v1/models/{model_id:path}", responses=errors(404))
     async def describe_model(model_id: str) -> ModelCard:
         """One model."""
         return await backend.describe_model(model_id)
@@ -78,7 +88,7 @@ def _add_health(app: FastAPI, backend: Backend) -> None:
         """Whether the process is alive."""
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=errors(503))
     async def readyz() -> JSONResponse:
         """Whether the base model and the classifier are loaded; the error says what is missing."""
         await backend.check_ready()
