@@ -122,7 +122,7 @@ class SquaresBackend:
 
     async def draw(self, request):
         from darkroom_serving.errors import ApiError
-        from darkroom_serving.web.wire import ImageData, ImagesResponse
+        from darkroom_serving.web.wire import ImageData, ImagesResponse, Parameters
 
         if request.model not in (None, "rex"):
             raise ApiError(404, f"model: {request.model} does not exist", "model", "no_model")
@@ -131,7 +131,16 @@ class SquaresBackend:
         seeds = range(seed, seed + request.n)
         images = [ImageData(b64_json=_square(request, sides, one), seed=one) for one in seeds]
         warnings = ["the prompt was cut off"] if len(request.prompt) > 100 else []
-        return ImagesResponse(created=0, data=images, warnings=warnings)
+        parameters = Parameters(
+            model=request.model or "base",
+            digest="0" * 64,
+            size=f"{sides[0]}x{sides[1]}",
+            seed=seed,
+            **request.model_dump(
+                include={"num_inference_steps", "guidance_scale", "sampler", "eta"}
+            ),
+        )
+        return ImagesResponse(created=0, data=images, parameters=parameters, warnings=warnings)
 
     async def classify(self, picture, top_k, function=None):
         from darkroom_serving.errors import bad_request

@@ -28,9 +28,10 @@ from darkroom_serving.errors import ApiError
 from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.routes import build_app
-from darkroom_serving.web.wire import ImageData, ImagesResponse, ModelCard
+from darkroom_serving.web.wire import ImageData, ImagesResponse, ModelCard, Parameters
 
-RECORDED = yaml.safe_load(Path(__file__).with_name("data").joinpath("clients.yaml").read_text())
+CLIENTS = yaml.safe_load(Path(__file__).with_name("data").joinpath("clients.yaml").read_text())
+RECORDED, TXT2IMG_RECORDED = CLIENTS["generations"], CLIENTS["txt2img"]
 GENERATIONS = "/v1/images/generations"
 
 
@@ -46,7 +47,17 @@ class Squares:
             raise ApiError(404, 'model: "nobody" does not exist', "model", "model_not_found")
         seeds = range(7, 7 + request.n)
         data = [ImageData(b64_json=_square(request.output_format), seed=seed) for seed in seeds]
-        return ImagesResponse(created=0, data=data, warnings=["drawn in black"])
+        parameters = Parameters(
+            model=request.model or "rex",
+            digest="0" * 64,
+            size=request.size if request.sides else "8x8",
+            seed=7,
+            **request.model_dump(
+                include={"num_inference_steps", "guidance_scale", "sampler", "eta"}
+            ),
+        )
+        warnings = ["drawn in black"]
+        return ImagesResponse(created=0, data=data, parameters=parameters, warnings=warnings)
 
     async def list_models(self):
         return [ModelCard(id="rex", created=0, owned_by="default", digest="0" * 64)]
@@ -339,3 +350,50 @@ def test_the_document_names_every_status_bound_and_choice(ask):
     assert fields["output_format"]["enum"] == ["png", "jpeg", "webp"]
     assert fields["size"]["pattern"].startswith("^(auto|")
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+TXT2IMG = "/sdapi/v1/txt2img"
+
+
+@pytest.mark.parametrize(
+    "recorded", TXT2IMG_RECORDED, ids=[one["client"] for one in TXT2IMG_RECORDED]
+)
+def test_what_a_client_of_automatic1111_sends_is_drawn_or_refused_by_name(ask, backend, recorded):
+    answer = ask("POST", TXT2IMG, json=recorded["body"])
+    if "refused" in recorded:
+        assert (answer.status_code, answer.json()["detail"]) == (400, recorded["refused"])
+        assert answer.json().keys() == {"error", "detail", "errors", "body"}
+        return
+    assert answer.status_code == 200, answer.text
+    (request,) = backend.requests
+    assert request.model_dump(include=set(recorded["reads"])) == recorded["reads"]
+    assert answer.json()["parameters"] == recorded["body"]
+    images = [Image.open(io.BytesIO(base64.b64decode(one))) for one in answer.json()["images"]]
+    assert [image.format for image in images] == ["PNG"] * request.n
+
+
+def test_the_info_of_automatic1111_says_how_it_was_drawn(ask):
+    body = {"prompt": "a dog", "negative_prompt": "a cat", "steps": 20, "sampler_name": "Euler a"}
+    body |= {"width": 64, "height": 32, "cfg_scale": 7, "n_iter": 2}
+    info = json.loads(ask("POST", TXT2IMG, json=body).json()["info"])
+    assert (info["seed"], info["all_seeds"], info["width"], info["height"]) == (7, [7, 8], 64, 32)
+    assert info["warnings"] == ["drawn in black"]
+    assert info["infotexts"][1] == (
+        "a dog\nNegative prompt: a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 8,"
+        " Size: 64x32, Model hash: 0000000000, Model: rex"
+    )
+
+
+def test_automatic1111_lists_models_samplers_and_the_one_that_draws(ask):
+    (model,) = ask("GET", "/sdapi/v1/sd-models").json()
+    assert (model["title"], model["model_name"], model["hash"]) == ("rex", "rex", "0" * 10)
+    assert ask("GET", "/sdapi/v1/options").json() == {"sd_model_checkpoint": "rex"}
+    samplers = ask("GET", "/sdapi/v1/samplers").json()
+    assert {"name": "Euler a", "aliases": ["euler_a"], "options": {}} in samplers
+    assert {sampler for one in samplers for sampler in one["aliases"]} == set(Sampler)
+
+
+def test_an_unknown_checkpoint_is_not_found(ask):
+    body = {"prompt": "a dog", "override_settings": {"sd_model_checkpoint": "nobody"}}
+    answer = ask("POST", TXT2IMG, json=body)
+    assert (answer.status_code, answer.json()["error"]) == (404, "model_not_found")

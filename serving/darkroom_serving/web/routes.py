@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 
 from darkroom_serving.errors import install_handlers
 from darkroom_serving.settings import Limits
+from darkroom_serving.web.automatic1111 import add_automatic1111
 from darkroom_serving.web.classification import add_classify
 from darkroom_serving.web.hugging_face import add_text_to_image
 from darkroom_serving.web.images import add_images
@@ -61,6 +62,7 @@ def build_app(backend: Backend, limits: Limits, origins: Collection[str] = ()) -
     install_handlers(app)
     add_images(app, backend, limits)
     add_text_to_image(app, backend, limits)
+    add_automatic1111(app, backend, limits)
     _add_models(app, backend)
     add_classify(app, backend)
     _add_health(app, backend)

@@ -184,7 +184,7 @@ class ImagesResponse(_Answer):
     output_format: Literal["png", "jpeg", "webp"] = "png"
     """Format of their files."""
 
-    parameters: Parameters | None = None
+    parameters: Parameters
     """What they were drawn with, everything chosen."""
 
     warnings: list[str] = []
