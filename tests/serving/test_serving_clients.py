@@ -397,3 +397,12 @@ def test_an_unknown_checkpoint_is_not_found(ask):
     body = {"prompt": "a dog", "override_settings": {"sd_model_checkpoint": "nobody"}}
     answer = ask("POST", TXT2IMG, json=body)
     assert (answer.status_code, answer.json()["error"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "NaN", "1e999"])
+def test_what_an_answer_can_not_repeat_is_refused(ask, value):
+    answer = ask("POST", TXT2IMG, content=f'{{"prompt": "a dog", "comments": {value}}}')
+    assert (answer.status_code, answer.json()["errors"]) == (
+        400,
+        "the body is not valid JSON text; send text in UTF-8",
+    )

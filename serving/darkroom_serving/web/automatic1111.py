@@ -16,7 +16,7 @@ from darkroom_serving.web.automatic1111_body import parse_txt2img
 from darkroom_serving.web.bodies import read_body
 from darkroom_serving.web.images_body import warnings_of
 from darkroom_serving.web.openapi import errors
-from darkroom_serving.web.parsing import read_object
+from darkroom_serving.web.parsing import read_strict_object
 from darkroom_serving.web.sampler_names import AUTOMATIC1111
 from darkroom_serving.web.wire import ImagesRequest, ImagesResponse, ModelCard
 
@@ -112,7 +112,7 @@ def _add_txt2img(app: FastAPI, backend: DrawingAndListing, limits: Limits) -> No
     async def txt2img(request: Request) -> Response:
         """Draws images of a prompt."""
         try:
-            body = read_object(await read_body(request, limits.max_body_bytes))
+            body = read_strict_object(await read_body(request, limits.max_body_bytes))
             wanted = parse_txt2img(body, limits)
             answer = _answer(body, wanted, await backend.draw(wanted))
         except ApiError as error:

@@ -47,6 +47,16 @@ def read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
+def read_strict_object(body: bytes) -> dict[str, Any]:
+    """As `read_object`; refuses also NaN, infinity and half characters, which an answer can't repeat."""
+    fields = read_object(body)
+    try:
+        json.dumps(fields, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        raise _not_json() from None
+    return fields
+
+
 def check_names(names: Iterable[str], known: list[str]) -> None:
     """Raises ApiError for the first name that is none of those that are known."""
     for name in names:
@@ -61,10 +71,14 @@ def _near(value: str, known: list[str]) -> str | None:
     return f"did you mean {near[0]}?" if near else None
 
 
+def _not_json() -> ApiError:
+    return bad_request(None, "the body is not valid JSON text", "send text in UTF-8")
+
+
 def _explain(error: ErrorDetails) -> ApiError:
     """One of pydantic's errors in words."""
     if error["type"] == "json_invalid":  # what Python takes for JSON and others don't
-        return bad_request(None, "the body is not valid JSON text", "send text in UTF-8")
+        return _not_json()
     name = str(error["loc"][0])
     translate = _TRANSLATIONS.get(error["type"], _fallback)
     problem, fix = translate(error["input"], error.get("ctx", {}))
