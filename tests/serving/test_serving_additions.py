@@ -16,7 +16,8 @@ from darkroom_api.artifact import (
 from darkroom_api.integrity import read_manifest
 from darkroom_api.registry import publish, staging_folder
 from darkroom_sampling.samplers import Sampler
-from darkroom_serving.engine.one_by_one import DrawRequest, OneByOneEngine
+from darkroom_serving.engine.batching import BatchingEngine
+from darkroom_serving.engine.requests import DrawRequest
 from darkroom_serving.errors import ApiError
 from darkroom_serving.models.additions import load_served
 from darkroom_serving.models.catalogue import ModelCatalogue, ModelStore
@@ -82,7 +83,7 @@ def drawn_by_us(loaded):
         sampler=Sampler.DDIM,
         seed=5,
     )
-    (picture,) = OneByOneEngine().draw(loaded.model, [request], lambda: False)
+    (picture,) = BatchingEngine().draw(loaded.model, [request], lambda: False)
     return picture.astype(int)
 
 

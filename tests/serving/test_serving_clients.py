@@ -23,7 +23,7 @@ from PIL import Image
 from darkroom_sampling.samplers import Sampler
 from darkroom_serving.drawing.files import FileFormat, image_bytes, parameters_of
 from darkroom_serving.drawing.studio import Studio
-from darkroom_serving.engine.one_by_one import DrawRequest
+from darkroom_serving.engine.requests import DrawRequest
 from darkroom_serving.errors import ApiError
 from darkroom_serving.models.catalogue import ModelCatalogue
 from darkroom_serving.settings import Limits

@@ -6,7 +6,8 @@ import torch
 
 from darkroom_sampling.samplers import SPECS, Sampler, build_scheduler
 from darkroom_serving.drawing.studio import resolve
-from darkroom_serving.engine.one_by_one import DrawRequest, OneByOneEngine, StoppedError
+from darkroom_serving.engine.batching import BatchingEngine
+from darkroom_serving.engine.requests import DrawRequest, StoppedError
 from darkroom_serving.errors import ApiError
 from darkroom_serving.models.loading import load_model
 from darkroom_serving.web.wire import MAX_SEED, ImagesRequest
@@ -48,7 +49,7 @@ def request_of(**changes):
 
 
 def draw(model, *requests):
-    return OneByOneEngine().draw(model, requests, lambda: False)
+    return BatchingEngine().draw(model, requests, lambda: False)
 
 
 @pytest.mark.parametrize("sampler", list(Sampler))
@@ -194,7 +195,7 @@ def test_sizes_other_than_the_models_own_can_be_drawn(loaded):
 
 def test_drawing_stops_when_nobody_waits(loaded):
     with pytest.raises(StoppedError):
-        OneByOneEngine().draw(loaded, [request_of()], lambda: True)
+        BatchingEngine().draw(loaded, [request_of()], lambda: True)
 
 
 def test_what_a_request_leaves_open_is_chosen(loaded):

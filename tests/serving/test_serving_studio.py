@@ -12,7 +12,7 @@ from ray.serve import metrics as serve_metrics
 
 from darkroom_api.artifact import ArtifactKind
 from darkroom_serving.drawing.studio import Studio
-from darkroom_serving.engine.one_by_one import StoppedError
+from darkroom_serving.engine.requests import StoppedError
 from darkroom_serving.errors import ApiError
 from darkroom_serving.metrics import ClassificationMetrics, GenerationMetrics
 from darkroom_serving.models.catalogue import ModelCatalogue

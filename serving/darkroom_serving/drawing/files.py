@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from darkroom_sampling.pixels import Pixels
-from darkroom_serving.engine.one_by_one import DrawRequest
+from darkroom_serving.engine.requests import DrawRequest
 from darkroom_serving.models.catalogue import ServedModel
 from darkroom_serving.web.wire import Parameters
 

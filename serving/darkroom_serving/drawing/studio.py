@@ -1,4 +1,4 @@
-"""Answers requests for images: finds the model, chooses what was left open, draws in one thread."""
+"""Answers requests for images: finds the model, chooses what was left open, draws, writes the files."""
 
 import asyncio
 import base64
@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from darkroom_sampling.model import DiffusionModel
 from darkroom_sampling.samplers import Sampler
 from darkroom_serving.drawing.files import FileFormat, image_bytes, parameters_of
-from darkroom_serving.engine.one_by_one import DrawRequest, Engine, OneByOneEngine
-from darkroom_serving.errors import ApiError, bad_request, too_busy
+from darkroom_serving.engine.batching import BatchingEngine, Engine
+from darkroom_serving.engine.requests import DrawRequest, NotFiniteError
+from darkroom_serving.errors import SERVER_ERROR, ApiError, bad_request, too_busy
 from darkroom_serving.metrics import GenerationMetrics
 from darkroom_serving.models.additions import load_served
 from darkroom_serving.models.catalogue import ModelCatalogue, ModelStore, ServedModel
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Studio:
-    """Draws with the models of a catalogue. The event loop stays free: one thread does the work."""
+    """Draws with the models of a catalogue. The event loop stays free: threads do the work."""
 
     def __init__(
         self,
@@ -43,18 +44,19 @@ class Studio:
         device = choose_device()
         self._catalogue = catalogue
         self._limits = limits
-        self._engine = engine or OneByOneEngine()
+        self._engine = engine or BatchingEngine()
         self._store: ModelStore[LoadedModel] = ModelStore(
             lambda model: load_served(model, device), max_models
         )
         self._metrics = GenerationMetrics()
-        # One thread: torch uses all CPUs for one image, and the store needs no lock.
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torch")
+        self._loading = threading.Lock()
+        # A thread for each request: it waits for the engine, then decodes and writes its files.
+        self._workers = ThreadPoolExecutor(limits.max_waiting, thread_name_prefix="request")
         self._waiting = 0
 
     def warm_up(self) -> None:
         """Verifies and loads the base model; raises ApiError when it is damaged."""
-        self._worker.submit(lambda: self._load(self._catalogue.find(None))).result()
+        self._workers.submit(lambda: self._load(self._catalogue.find(None))).result()
 
     async def draw(self, request: ImagesRequest) -> ImagesResponse:
         """Draws the images of a checked request; raises ApiError."""
@@ -87,7 +89,7 @@ class Studio:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(
-                self._worker, self._draw_now, model, request, gone.is_set
+                self._workers, self._draw_now, model, request, gone.is_set
             )
         finally:  # also when the client went away: the thread stops at the next step
             gone.set()
@@ -98,7 +100,10 @@ class Studio:
         """The response, and the sampler that drew it."""
         loaded = self._load(model)
         jobs = resolve(request, loaded.model)
-        pictures = self._engine.draw(loaded.model, jobs, stopped)
+        try:
+            pictures = self._engine.draw(loaded.model, jobs, stopped)
+        except NotFiniteError as error:
+            raise _no_picture(model) from error
         if loaded.safety is not None and any(map(loaded.safety.flags, pictures)):
             problem = "the model's safety checker refused the picture that it leads to"
             raise bad_request("prompt", problem, "ask for another", "content_policy_violation")
@@ -117,10 +122,11 @@ class Studio:
         return response, jobs[0].sampler
 
     def _load(self, model: ServedModel) -> LoadedModel:
-        if model in self._store:
-            return self._store.get(model)
-        with self._metrics.load(model.model_id):
-            loaded = self._store.get(model)
+        with self._loading:
+            if model in self._store:
+                return self._store.get(model)
+            with self._metrics.load(model.model_id):
+                loaded = self._store.get(model)
         logger.info("loaded %s, digest %s", model.model_id, model.digest)
         return loaded
 
@@ -165,6 +171,14 @@ def _sampler(request: ImagesRequest, model: DiffusionModel) -> Sampler:
         problem = f"{request.sampler} does not suit the model"
         raise bad_request("sampler", problem, f"use {' or '.join(suitable)}")
     return suitable[0]
+
+
+def _no_picture(model: ServedModel) -> ApiError:
+    message = (
+        f"{model.model_id} drew numbers that are no picture (NaN or infinite); try another seed, fewer"
+        " steps or less guidance, and check the model's training when that doesn't help"
+    )
+    return ApiError(500, message, None, "not_finite", SERVER_ERROR)
 
 
 def _base64(content: bytes) -> str:

@@ -14,7 +14,7 @@ from darkroom_api.job import Subject
 from darkroom_api.pictures.photos import PhotoSet
 from darkroom_api.words import counted
 from darkroom_serving.drawing.studio import resolve
-from darkroom_serving.engine.one_by_one import DrawRequest
+from darkroom_serving.engine.requests import DrawRequest
 from darkroom_serving.evaluation.encoders import (
     ClipEncoder,
     DinoEncoder,

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from darkroom_api.pictures.photos import PhotoSet
-from darkroom_serving.engine.one_by_one import DrawRequest, Engine, OneByOneEngine
+from darkroom_serving.engine.batching import BatchingEngine, Engine
+from darkroom_serving.engine.requests import DrawRequest
 from darkroom_serving.evaluation.encoders import PictureEncoder
 from darkroom_serving.evaluation.measuring import (
     ClipEmbeddings,
@@ -50,7 +51,7 @@ def evaluate(
     prepared: Prepared, drawn: Callable[[], None], engine: Engine | None = None
 ) -> Evaluated:
     """Draws and measures; calls `drawn` after each picture. Raises EvaluationError for useless embeddings."""
-    painter = engine or OneByOneEngine()
+    painter = engine or BatchingEngine()
 
     def draw(requests: Sequence[DrawRequest]) -> tuple[Image.Image, ...]:
         pictures = []

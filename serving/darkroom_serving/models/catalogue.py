@@ -197,7 +197,7 @@ def loading(name: str) -> Iterator[None]:
 
 
 class ModelStore(Generic[Loaded]):
-    """Keeps the models that were used last in memory. Belongs to one thread."""
+    """Keeps the models that were used last in memory. Belongs to one thread at a time."""
 
     def __init__(self, load: Callable[[ServedModel], Loaded], max_models: int) -> None:
         """`load` reads a model whose folder, and that of its base, is verified; at most `max_models` are kept."""
