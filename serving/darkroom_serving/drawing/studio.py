@@ -50,8 +50,8 @@ class Studio:
         )
         self._metrics = GenerationMetrics()
         self._loading = threading.Lock()
-        # A thread for each request: it waits for the engine, then decodes and writes its files.
-        self._workers = ThreadPoolExecutor(limits.max_waiting, thread_name_prefix="request")
+        # A thread for each request, which waits for the engine, then decodes and writes its files; and `warm_up`'s.
+        self._workers = ThreadPoolExecutor(limits.max_waiting + 1, thread_name_prefix="request")
         self._waiting = 0
 
     def warm_up(self) -> None:
