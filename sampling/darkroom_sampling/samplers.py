@@ -1,5 +1,6 @@
 """Samplers by name: diffusers' schedulers, configured as the model's own one."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -78,3 +79,53 @@ def set_steps(scheduler: Any, spec: SamplerSpec, steps: int, device: Any) -> Non
         scheduler.set_timesteps(sigmas=levels, device=device)
     else:
         scheduler.set_timesteps(steps, device=device)
+
+
+def sampler_by_name(name: str, schedule: str | None = None) -> Sampler | None:
+    """The sampler that other programs call so; None where there is none.
+
+    `name` is ours, AUTOMATIC1111's ("DPM++ 2M Karras"), ComfyUI's ("dpmpp_2m") or the name of a class of
+    diffusers; capitals, spaces and underscores don't matter. `schedule` names the spacing of noise levels
+    where it is given separately ("Karras"); "Automatic" means the model's own.
+    """
+    plain, spacing = _plain(name), _plain(schedule or "")
+    if spacing in _OWN_SPACING:
+        return _BY_NAME.get(plain)
+    found = _BY_NAME.get(plain.removesuffix(spacing))
+    return None if found is None else _BY_NAME.get(_plain(f"{found}_{spacing}"))
+
+
+_OWN_SPACING: Final = ("", "automatic")
+"""Of AUTOMATIC1111's schedules, those by which noise levels are the model's own."""
+
+AUTOMATIC1111: Final = {
+    Sampler.DDIM: "DDIM",
+    Sampler.DDPM: "DDPM",
+    Sampler.DPMSOLVER: "DPM++ 2M",
+    Sampler.EULER: "Euler",
+    Sampler.EULER_A: "Euler a",
+    Sampler.HEUN: "Heun",
+    Sampler.PNDM: "PLMS",
+    Sampler.UNIPC: "UniPC",
+}
+"""What AUTOMATIC1111's web interface and its API call the samplers."""
+
+_COMFY: Final = {
+    "euler_ancestral": Sampler.EULER_A,
+    "dpmpp_2m": Sampler.DPMSOLVER,
+    "uni_pc": Sampler.UNIPC,
+}
+
+
+def _plain(name: str) -> str:
+    """Without what programs write differently: capitals, spaces, k_ before and Scheduler behind."""
+    plain = re.sub(r"[^a-z0-9+]", "", name.lower().removeprefix("k_"))
+    return plain.removesuffix("scheduler")
+
+
+_BY_NAME: Final[dict[str, Sampler]] = {
+    **{_plain(sampler): sampler for sampler in Sampler},
+    **{_plain(label): sampler for sampler, label in AUTOMATIC1111.items()},
+    **{_plain(spec.class_name): sampler for sampler, spec in SPECS.items()},
+    **{_plain(label): sampler for label, sampler in _COMFY.items()},
+}
