@@ -43,10 +43,14 @@ class DiffusionModel:
         """Pixels of which a picture's side is a multiple."""
         return self.codec.latent_scale * self.denoiser.patch_size
 
-    @property
-    def max_steps(self) -> int:
-        """Steps of the noise schedule: no sampler can do more."""
-        return num_timesteps(self.scheduler_config)
+    def max_steps(self, sampler: Sampler) -> int:
+        """Most steps that a sampler can do: those of the noise schedule, or of a distilled model's teacher."""
+        levels = num_timesteps(self.scheduler_config)
+        return (
+            min(levels, teacher_steps(self.scheduler_config))
+            if self.samplers[sampler].distilled
+            else levels
+        )
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, h, w) of the latents of pictures with those sides in pixels."""
@@ -87,3 +91,8 @@ def read_scheduler_config(files: ModelFiles) -> dict[str, Any]:
 def num_timesteps(scheduler_config: Mapping[str, Any]) -> int:
     """Noise levels of a schedule; diffusers' default where it doesn't say."""
     return int(scheduler_config.get("num_train_timesteps", 1000))
+
+
+def teacher_steps(scheduler_config: Mapping[str, Any]) -> int:
+    """Steps of the teacher that distilled models take some of; diffusers' default where it doesn't say."""
+    return int(scheduler_config.get("original_inference_steps", 50))

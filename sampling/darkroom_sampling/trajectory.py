@@ -92,7 +92,7 @@ def begin(
     """The trajectory of B pictures from standard normal noise, (B, C, h, w) in float32, under B conditions.
 
     By the model's usual sampler when none is named; `generator` draws the noise that some samplers add,
-    `eta` says how much of it with DDIM. Raises ValueError for an eta that the sampler has no use for, and
+    `eta` says how much of it with DDIM and TCD. Raises ValueError for an eta that the sampler has no use for, and
     for a strength that leaves no step to take.
     """
     spec = model.samplers[sampler or next(iter(model.samplers))]
@@ -121,7 +121,7 @@ def _step_options(
     options: dict[str, Any] = {"generator": generator} if spec.takes_generator else {}
     if eta and not spec.takes_eta:
         raise ValueError(f"eta: {spec.class_name} has none; leave it out")
-    return options | {"eta": eta} if eta else options
+    return options | {"eta": eta} if spec.takes_eta else options
 
 
 @torch.no_grad()

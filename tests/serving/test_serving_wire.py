@@ -11,7 +11,7 @@ from darkroom_serving.settings import Limits
 from darkroom_serving.web.images_body import parse_images_request, warnings_of
 from darkroom_serving.web.wire import shown
 
-SAMPLERS = "ddim, ddpm, dpmsolver++, euler, euler_a, heun, pndm, unipc"
+SAMPLERS = ", ".join(Sampler)
 NOT_WHOLE = "write digits, without quotes or a point"
 
 REFUSED = [
@@ -102,8 +102,8 @@ REFUSED = [
         " leave it out: the model's own noise levels are used",
     ),
     (
-        {"sampler_name": "DPM++ 2M Karras"},
-        f'sampler_name: "DPM++ 2M Karras" is not one of {SAMPLERS}; choose one of them',
+        {"sampler_name": "DPM adaptive"},
+        f'sampler_name: "DPM adaptive" is not one of {SAMPLERS}; choose one of them',
     ),
     ({"step": 3}, "step: is unknown; did you mean steps?"),
     (
@@ -201,6 +201,7 @@ READ = [
     ({"seed": "-1"}, {"seed": None}),
     ({"seed": "9223372036854775807"}, {"seed": 2**63 - 1}),
     ({"sampler_name": "DPM++ 2M"}, {"sampler": Sampler.DPMSOLVER}),
+    ({"sampler_name": "DPM++ 2M Karras"}, {"sampler": Sampler.DPMSOLVER_KARRAS}),
     ({"sampler_name": "Euler a", "scheduler": "Automatic"}, {"sampler": Sampler.EULER_A}),
     ({"scheduler": "EulerDiscreteScheduler"}, {"sampler": Sampler.EULER}),
     ({"sampler": "k_euler_ancestral"}, {"sampler": Sampler.EULER_A}),

@@ -54,9 +54,11 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first image.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What not to draw.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="Sampler, for example ddim.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="Sampler, for example ddim or dpmsolver++_karras.")
+    ] = None,
     eta: Annotated[
-        float | None, typer.Option(help="Share of ddpm's noise that ddim adds, 0 to 1.")
+        float | None, typer.Option(help="Share of noise that ddim or tcd adds, 0 to 1.")
     ] = None,
     url: UrlOption = DEFAULT_URL,
     force: ForceOption = False,

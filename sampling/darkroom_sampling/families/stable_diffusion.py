@@ -12,7 +12,7 @@ from darkroom_sampling.clip import count_tokens, longest_prompt, token_ids
 from darkroom_sampling.family import Family
 from darkroom_sampling.model import DiffusionModel, read_scheduler_config
 from darkroom_sampling.protocols import Conditions, ModelFiles
-from darkroom_sampling.samplers import SPECS
+from darkroom_sampling.samplers import samplers_of_noise
 from darkroom_sampling.text_encoder import ENCODER, OneTextEncoder
 
 
@@ -63,6 +63,7 @@ def load(files: ModelFiles) -> DiffusionModel:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    config = read_scheduler_config(files)
     return DiffusionModel(
         conditioning=ClipConditioning(
             text_encoder=files.model(ENCODER, CLIPTextModel),
@@ -70,8 +71,8 @@ def load(files: ModelFiles) -> DiffusionModel:
         ),
         codec=load_codec(files),
         denoiser=UNetDenoiser(files.model("unet", UNet2DConditionModel)),
-        samplers=SPECS,
-        scheduler_config=read_scheduler_config(files),
+        samplers=samplers_of_noise(config),
+        scheduler_config=config,
         device=files.device,
         dtype=files.dtype,
     )

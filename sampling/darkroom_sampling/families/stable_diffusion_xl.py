@@ -12,7 +12,7 @@ from darkroom_sampling.clip import count_tokens, longest_prompt, token_ids
 from darkroom_sampling.family import Family
 from darkroom_sampling.model import DiffusionModel, read_scheduler_config
 from darkroom_sampling.protocols import CROPS, Conditions, ModelFiles
-from darkroom_sampling.samplers import SPECS
+from darkroom_sampling.samplers import samplers_of_noise
 
 FIRST, SECOND = "text_encoder", "text_encoder_2"
 
@@ -114,6 +114,7 @@ def load(files: ModelFiles) -> DiffusionModel:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     codec = load_codec(files)
+    config = read_scheduler_config(files)
     return DiffusionModel(
         conditioning=TwoClipConditioning(
             text_encoder=files.model(FIRST, CLIPTextModel),
@@ -124,8 +125,8 @@ def load(files: ModelFiles) -> DiffusionModel:
         ),
         codec=codec,
         denoiser=SizedUNetDenoiser(files.model("unet", UNet2DConditionModel), codec.latent_scale),
-        samplers=SPECS,
-        scheduler_config=read_scheduler_config(files),
+        samplers=samplers_of_noise(config),
+        scheduler_config=config,
         device=files.device,
         dtype=files.dtype,
     )

@@ -137,11 +137,11 @@ def resolve(request: ImagesRequest, model: DiffusionModel) -> list[DrawRequest]:
     if width % model.side_step or height % model.side_step:
         fix = f"for this model use multiples of {model.side_step}"
         raise bad_request("size", f"{request.size} does not suit the model", fix)
-    if request.num_inference_steps > model.max_steps:
-        most, steps = model.max_steps, request.num_inference_steps
-        problem = f"must be at most {most} with this model"
-        raise bad_request("num_inference_steps", problem, f"it is {steps}: change it")
     sampler = _sampler(request, model)
+    most, steps = model.max_steps(sampler), request.num_inference_steps
+    if steps > most:
+        problem = f"must be at most {most} with {sampler} and this model"
+        raise bad_request("num_inference_steps", problem, f"it is {steps}: change it")
     if request.eta and not model.samplers[sampler].takes_eta:
         takers = [f"use {name}" for name, spec in model.samplers.items() if spec.takes_eta]
         raise bad_request("eta", f"{sampler} takes none", " or ".join(["leave it out", *takers]))

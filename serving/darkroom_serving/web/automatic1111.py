@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
+from darkroom_sampling.samplers import AUTOMATIC1111
 from darkroom_serving.errors import ApiError, headers_of
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.automatic1111_body import parse_txt2img
@@ -17,7 +18,6 @@ from darkroom_serving.web.bodies import read_body
 from darkroom_serving.web.images_body import warnings_of
 from darkroom_serving.web.openapi import errors
 from darkroom_serving.web.parsing import read_strict_object
-from darkroom_serving.web.sampler_names import AUTOMATIC1111
 from darkroom_serving.web.wire import ImagesRequest, ImagesResponse, ModelCard
 
 _SHORT_HASH: Final = 10

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from darkroom_sampling.samplers import SPECS, Sampler
 from darkroom_serving.errors import ApiError, bad_request
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.images_body import parse_images_fields
@@ -78,6 +79,9 @@ _WITHOUT_EFFECT: Final = (
 
 _KNOWN: Final = [*_OURS, *_READ, *_NEUTRAL, *_WITHOUT_EFFECT]
 
+_TAKE_ETA: Final = [name for name, spec in SPECS.items() if spec.takes_eta]
+_ANCESTRAL: Final = (Sampler.EULER_A, Sampler.KDPM2_A, Sampler.KDPM2_A_KARRAS)
+
 _LORA: Final = re.compile(r"<(?:lora|lyco|hypernet):[^>]*>")
 
 
@@ -136,10 +140,10 @@ def _count(given: Mapping[str, Any]) -> int:
 
 
 def _eta(value: Any, sampler: Any) -> Any:
-    """For DDIM; ancestral samplers have 1, and the others take none whatever is sent."""
+    """For those that take one; ancestral samplers have 1, and the others take none whatever is sent."""
     name = sampler_named(sampler) if isinstance(sampler, str) else None
-    if name == "ddim":
+    if name in _TAKE_ETA:
         return value
-    if name == "euler_a" and value not in (None, 1):
+    if name in _ANCESTRAL and value not in (None, 1):
         raise bad_request("eta", f"{shown(value)} is not available with {sampler}", "set 1")
     return None

@@ -78,10 +78,10 @@ class ImagesRequest(_Request):
     """Seed of the first image, the next ones count on; chosen at random when absent or -1."""
 
     sampler: Sampler = Sampler.DDIM
-    """Sampler, from the same schedule as the model's own; names of AUTOMATIC1111 and diffusers are read, too."""
+    """Sampler, with the model's own noise levels; names of AUTOMATIC1111, ComfyUI and diffusers are read, too."""
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the noise of ddpm that ddim adds in each step; other samplers take none."""
+    """Share of noise that ddim (of ddpm's) and tcd add in each step; other samplers take none."""
 
     user: Any = None
     """OpenAI's; not used, the answer warns of it."""
