@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +261,9 @@ def test_samplers_are_found_by_the_names_of_other_programs(name, spacing, sample
 def test_each_sampler_is_found_by_its_own_name_and_its_label():
     assert [sampler_by_name(name) for name in Sampler] == list(Sampler)
     assert [sampler_by_name(AUTOMATIC1111[name]) for name in Sampler] == list(Sampler)
+
+
+def test_the_page_about_the_server_has_every_sampler():
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    table = page.partition("## Samplers")[2].partition("A model refuses")[0]
+    assert [name for name in Sampler if f"`{name}`" not in table] == []
