@@ -215,7 +215,11 @@ def sampler_by_name(name: str, schedule: str | None = None) -> Sampler | None:
     if spacing in _OWN_SCHEDULE:
         return _BY_NAME.get(plain)
     found = _BY_NAME.get(plain.removesuffix(spacing))
-    return None if found is None else _BY_NAME.get(_plain(f"{found}_{spacing}"))
+    return (
+        None
+        if found is None or spacing not in _SPACINGS
+        else _BY_NAME.get(_plain(f"{found}_{spacing}"))
+    )
 
 
 _OWN_SCHEDULE: Final = ("", "automatic")

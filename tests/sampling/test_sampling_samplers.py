@@ -244,6 +244,8 @@ NAMES = [
     ("DDIM", "Karras", None),
     ("DPM++ 2M Karras", "Exponential", None),
     ("DPM++ 2M", "Beta", None),
+    ("DPM++ 2M", "SDE", None),
+    ("Euler", "a", None),
     ("DPM++ SDE", None, None),
     ("DPM++ 2M SDE Heun", None, None),
     ("LMS", None, None),
