@@ -143,7 +143,7 @@ def test_a_folder_that_can_not_be_made_is_said_before_anything_is_drawn(evaluate
 def test_more_steps_than_the_model_has_are_refused_before_anything_is_drawn(evaluate, tmp_path):
     run = evaluate("--steps", 2000)
     assert (run.exit_code, run.stdout) == (1, "")
-    assert "num_inference_steps: must be at most 1000 with this model" in run.stderr
+    assert "num_inference_steps: must be at most 1000 with ddim and this model" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ REFUSED = [
     ),
     (
         {"sampler_name": "Euler a", "scheduler": "Karras"},
-        'scheduler: "Karras" beside a sampler is not available;'
+        'scheduler: "Karras" is not available with "Euler a";'
         " leave it out: the model's own noise levels are used",
     ),
     (
@@ -203,6 +203,8 @@ READ = [
     ({"sampler_name": "DPM++ 2M"}, {"sampler": Sampler.DPMSOLVER}),
     ({"sampler_name": "DPM++ 2M Karras"}, {"sampler": Sampler.DPMSOLVER_KARRAS}),
     ({"sampler_name": "Euler a", "scheduler": "Automatic"}, {"sampler": Sampler.EULER_A}),
+    ({"sampler_name": "DPM++ 2M", "scheduler": "Karras"}, {"sampler": Sampler.DPMSOLVER_KARRAS}),
+    ({"sampler": "euler", "scheduler": "exponential"}, {"sampler": Sampler.EULER_EXPONENTIAL}),
     ({"scheduler": "EulerDiscreteScheduler"}, {"sampler": Sampler.EULER}),
     ({"sampler": "k_euler_ancestral"}, {"sampler": Sampler.EULER_A}),
     ({"sampler": "PLMS"}, {"sampler": Sampler.PNDM}),

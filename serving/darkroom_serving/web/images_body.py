@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from darkroom_sampling.samplers import sampler_by_name
 from darkroom_serving.errors import ApiError, bad_request
 from darkroom_serving.settings import Limits
 from darkroom_serving.web.parsing import check_names, parse_fields, read_object
@@ -36,6 +37,8 @@ _NOT_USED: Final = (
 
 _OWN_SCHEDULE: Final = ("", "automatic")
 """AUTOMATIC1111's `scheduler` for the noise levels that belong to the model."""
+
+_SAMPLERS: Final = ("sampler", "sampler_name", "sampler_index")
 
 _WHOLE: Final = ("n", "num_inference_steps", "seed", "output_compression")
 _REAL: Final = ("guidance_scale", "eta")
@@ -81,7 +84,7 @@ def _in_our_names(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     """The fields by our names, and the name that each was sent by; raises ApiError for two that differ."""
     ours: dict[str, Any] = {}
     sent_as: dict[str, str] = {}
-    for name, value in _with_size(_without_own_schedule(fields)).items():
+    for name, value in _with_size(_with_schedule(fields)).items():
         if value is None:
             continue
         our_name = SYNONYMS.get(name, name)
@@ -94,21 +97,30 @@ def _in_our_names(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return ours, sent_as
 
 
-def _without_own_schedule(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without a `scheduler` that names the model's own noise levels; raises ApiError for one that names others."""
+def _with_schedule(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """With a `scheduler` beside a sampler made one sampler; raises ApiError where that sampler lacks it."""
     kept = dict(fields)
     schedule = kept.get("scheduler")
-    named = any(kept.get(name) is not None for name in ("sampler", "sampler_name", "sampler_index"))
     if not isinstance(schedule, str):
         return kept
+    named = next((name for name in _SAMPLERS if isinstance(kept.get(name), str)), None)
     if schedule.lower() in _OWN_SCHEDULE:
         del kept["scheduler"]
-    elif named:
-        problem = f"{shown(schedule)} beside a sampler is not available"
+    elif named is not None:
+        kept[named] = _sampler(kept[named], kept.pop("scheduler"))
+    return kept
+
+
+def _sampler(name: str, schedule: str) -> str:
+    if sampler_by_name(name) is None:
+        return name  # refused with the list of those there are
+    found = sampler_by_name(name, schedule)
+    if found is None:
+        problem = f"{shown(schedule)} is not available with {shown(name)}"
         raise bad_request(
             "scheduler", problem, "leave it out: the model's own noise levels are used"
         )
-    return kept
+    return found
 
 
 def _with_size(fields: dict[str, Any]) -> dict[str, Any]:
